@@ -1,0 +1,33 @@
+"""Bringing a database to the schema this version expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import inspect, text
+
+from app.db.engine import Database
+
+HEAD = "0001"
+"""The newest migration: kept here so that start-up need not import alembic (a test holds it equal to the folder's)."""
+
+
+def revision(database: Database) -> str | None:
+    """The migration a database stands at; `None`: empty."""
+    with database.engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def upgrade(database: Database) -> None:
+    """Run the migrations that are missing, in one transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    with database.engine.execution_options(write=True).connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()

@@ -1,0 +1,71 @@
+"""Every setting of the service, read from `KENSOR_*` variables (or a `.env` file)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """One frozen set of values; `create_app` and `run_worker` take it and read no environment themselves."""
+
+    model_config = SettingsConfigDict(env_prefix="KENSOR_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path | None = None
+    """Weights and exported graphs; may be purged. Default: the platform's cache folder."""
+    data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("kensor")))
+    """Recipes, pictures, maps, the SQLite file: the record."""
+    database_url: str | None = None
+    """`postgresql://…`; default: SQLite in `data`."""
+    store_url: str | None = None
+    """Any fsspec URL for pictures and maps; default: `data/objects`."""
+    admin_key: SecretStr | None = Field(default=None, min_length=16)
+    """A key with the role `admin` that is not in the database: the first one."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    no_worker: bool = False
+    """Do not start a worker child with the service."""
+
+    max_upload_mib: int = Field(default=64, ge=1)
+    """One picture's file."""
+    max_body_mib: int = Field(default=1024, ge=1)
+    """One whole request (many pictures, a recipe)."""
+    max_megapixels: int = Field(default=100, ge=1)
+    queue_length: int = Field(default=64, ge=1)
+    """Pictures waiting for the expert; one more is answered 429."""
+    inference_threads: int = Field(default=1, ge=1)
+    """Pictures judged at the same time."""
+    backbone_threads: int = Field(default=1, ge=1)
+    """Threads inside one judgement."""
+    pool_mib: int = Field(default=1024, ge=1)
+    """Loaded recipes; the least recently used leave first."""
+    lease_seconds: float = Field(default=30.0, gt=0)
+    """A job whose worker has been silent for so long is given to another."""
+    poll_seconds: float = Field(default=0.5, gt=0)
+    """How often a worker with nothing to do looks for a job."""
+    chunk: int = Field(default=16, ge=1)
+    """Pictures per commit in a re-inspection."""
+
+    @property
+    def url(self) -> str:
+        """The database, as SQLAlchemy wants it named."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data / 'kensor.sqlite'}"
+        return self.database_url.replace("postgres://", "postgresql://", 1).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def recipes(self) -> Path:
+        """Recipe folders, each named by its digest."""
+        return self.data / "recipes"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make the same settings again in a child process."""
+        values = {name: value for name, value in self.model_dump().items() if value is not None}
+        if self.admin_key:
+            values["admin_key"] = self.admin_key.get_secret_value()
+        return {f"KENSOR_{name.upper()}": str(value) for name, value in values.items()}
