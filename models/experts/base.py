@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+State = dict[str, np.ndarray]
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
+
+
+class FeaturesRefused(ValueError):
+    """Features no expert can be fitted on or score: none, too few, not finite, of another shape than the rest."""
+
+
+class FitCancelled(Exception):
+    """`cancelled()` said so; nothing was kept."""
 
 
 class RawScore(NamedTuple):
@@ -29,10 +41,30 @@ class Expert(Protocol):
     nbytes: int
     """Resident bytes of its arrays and session, for the pool's budget (an estimate, never below the arrays)."""
 
-    def score(self, images: Floats) -> list[RawScore]:
-        """Score a batch `[B, 3, H, W]`, float32, already resized and normalised for the backbone."""
+    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        """Score a batch `[B, 3, H, W]`, float32, already resized and normalised for the backbone.
+
+        `timings` is filled with the batch's milliseconds per stage: `features`, `search`, `map`
+        (the torch runtime cannot part the last two and puts both under `search`).
+        Raises FeaturesRefused when a picture's features are not finite.
+        """
         ...
 
-    def state(self) -> dict[str, np.ndarray]:
+    def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        """Score patch features `[B, h*w, D]` made before: the same scores without a backbone pass."""
+        ...
+
+    def state(self) -> State:
         """The arrays a recipe keeps (`memory_bank`, or `mean`/`precision`/`index`), ready for safetensors."""
         ...
+
+
+def checked(features: np.ndarray, like: np.ndarray | None = None) -> Floats:
+    """One picture's features as contiguous float32 `[P, D]`. Raises FeaturesRefused."""
+    if features.ndim != 2 or not features.size:
+        raise FeaturesRefused(f"features must be [patches, dimensions], not {features.shape}")
+    if like is not None and features.shape != like.shape:
+        raise FeaturesRefused(f"features of {features.shape} beside others of {like.shape}")
+    if not np.isfinite(features).all():
+        raise FeaturesRefused("features hold NaN or infinite values")
+    return np.ascontiguousarray(features, dtype=np.float32)

@@ -1,0 +1,194 @@
+"""PaDiM (Defard et al. 2020): one Gaussian per patch position; the score is the peak of the Mahalanobis map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.runtime import Backbone, anomaly_map
+
+Doubles = NDArray[np.float64]
+
+DIMS = 100
+BATCH = 16
+FLOOR = 0.01  # ridge beside the shrinkage: share of the mean variance over all positions
+TINY = 1e-12
+
+
+class _Moments(NamedTuple):
+    """Over `count` pictures, per position: mean `[P, d]` and scatter Σ(x − mean)(x − mean)ᵀ `[P, d, d]`."""
+
+    count: int
+    mean: Doubles
+    scatter: Doubles
+
+
+def fit_padim(
+    features: Iterable[Floats],
+    *,
+    dims: int = DIMS,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> State:
+    """Pictures' patch features `[P, D]`, read once → `mean` `[P, d]`, `precision` `[P, d, d]` (float32), `index` `[d]`.
+
+    `index`: d random dimensions by `seed` (section III-B). The covariance is shrunk to a multiple of the identity by the
+    oracle-approximating rule (Chen et al. 2010), so that two pictures are enough, and never thinner than `FLOOR` of the
+    mean variance. Memory: 8·P·d² bytes, whatever the number of pictures. `progress(pictures, 0)`: the total is not known.
+    Raises FeaturesRefused (fewer than two pictures), FitCancelled.
+    """
+    index: NDArray[np.int64] | None = None
+
+    def chosen() -> Iterator[Floats]:
+        nonlocal index
+        first = None
+        for number, one in enumerate(features):
+            if cancelled is not None and cancelled():
+                raise FitCancelled("the fit was cancelled")
+            one = checked(one, first)
+            if index is None or first is None:
+                first = one
+                width = one.shape[1]
+                index = np.sort(np.random.default_rng(seed).choice(width, min(dims, width), replace=False))
+            if progress is not None:
+                progress(number + 1, 0)
+            yield one[:, index]
+
+    moments = _moments(chosen())
+    if index is None or moments is None or moments.count < 2:
+        raise FeaturesRefused("PaDiM needs at least two normal pictures: one has no covariance")
+    n, mean, scatter = moments
+    trace = np.einsum("pii->p", scatter)
+    share, ridge = _shrinkage(n, trace, np.einsum("pij,pij->p", scatter, scatter), scatter.shape[-1])
+    scatter *= share[:, None, None]
+    diagonal = np.arange(scatter.shape[-1])
+    scatter[:, diagonal, diagonal] += ridge[:, None]
+    precision = np.linalg.inv(scatter)
+    return {
+        "mean": mean.astype(np.float32),
+        "precision": ((precision + precision.transpose(0, 2, 1)) / 2).astype(np.float32),
+        "index": index.astype(np.int32),
+    }
+
+
+def _moments(features: Iterable[np.ndarray]) -> _Moments | None:
+    """One pass, in float64, about the first picture, so that large means cancel nothing."""
+    shift: Doubles | None = None
+    count, batch = 0, []
+
+    def add() -> None:
+        nonlocal total, outer
+        x = np.stack(batch).astype(np.float64) - shift
+        total += x.sum(0)
+        outer += x.transpose(1, 2, 0) @ x.transpose(1, 0, 2)
+        batch.clear()
+
+    total = outer = np.zeros(())
+    for one in features:
+        if shift is None:
+            shift = one.astype(np.float64)
+            total, outer = np.zeros_like(shift), np.zeros((*shift.shape, shift.shape[1]))
+        batch.append(one)
+        count += 1
+        if len(batch) == BATCH:
+            add()
+    if shift is None:
+        return None
+    if batch:
+        add()
+    offset = total / count
+    outer -= count * offset[:, :, None] * offset[:, None, :]
+    return _Moments(count, shift + offset, outer)
+
+
+def _shrinkage(n: int, trace: Doubles, squares: Doubles, d: int) -> tuple[Doubles, Doubles]:
+    """Covariance = share·scatter + ridge·I, from tr(scatter) and tr(scatter²) per position (last axis)."""
+    spread = (n + 1 - 2 / d) * (squares - trace**2 / d)
+    wanted = (1 - 2 / d) * squares + trace**2
+    rho = np.where(spread > wanted, wanted / np.maximum(spread, TINY), 1.0)
+    variance = trace / (d * (n - 1))
+    ridge = rho * variance + FLOOR * variance.mean(-1, keepdims=True) + TINY
+    return (1 - rho) / (n - 1), ridge
+
+
+def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int) -> Iterator[RawScore]:
+    """Each normal picture against the Gaussians of the others, in order: what `fit_padim` without it would score.
+
+    Exact, shrinkage included, without a refit: one eigendecomposition per position, then a rank-one downdate per picture.
+    Of two pictures the other alone has no covariance, so both lend theirs. Nothing for a single picture.
+    """
+    index = state["index"]
+    moments = _moments(checked(one)[:, index] for one in features)
+    if moments is None or moments.count < 2:
+        return
+    n, mean, scatter = moments
+    values, vectors = np.linalg.eigh(scatter)
+    values = np.maximum(values, 0)
+    d = values.shape[1]
+    grow = n / (n - 1)
+    trace, squares = values.sum(1), (values**2).sum(1)
+    for one in features:
+        z = np.matmul((one[:, index] - mean)[:, None, :], vectors)[:, 0]  # the picture's deviation, in the eigenbasis
+        norm = (z**2).sum(1)
+        if n == 2:
+            share, ridge = _shrinkage(2, trace, squares, d)
+            removed = 0.0
+        else:
+            fourth = squares - 2 * grow * (values * z**2).sum(1) + grow**2 * norm**2
+            share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
+            removed = grow
+        form = (z**2 / (share[:, None] * values + ridge[:, None])).sum(1)
+        form /= np.maximum(1 - share * removed * form, TINY)  # Sherman–Morrison
+        yield _raw((grow * np.sqrt(form)).astype(np.float32), image_size)
+
+
+class Padim:
+    """The line's PaDiM: onnxruntime features, Mahalanobis distances, separable map."""
+
+    kind = "padim"
+
+    def __init__(self, state: Mapping[str, np.ndarray], backbone: Backbone) -> None:
+        self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
+        self._backbone = backbone
+        self.nbytes = sum(array.nbytes for array in self._state.values()) + backbone.nbytes
+
+    def state(self) -> State:
+        return dict(self._state)
+
+    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        start = perf_counter()
+        features = self._backbone.features(images)
+        if timings is not None:
+            timings["features"] = (perf_counter() - start) * 1e3
+        return self.score_features(features, timings)
+
+    def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        start = perf_counter()
+        found = [self._distances(one) for one in features]
+        searched = perf_counter()
+        scores = [_raw(distances, self._backbone.size) for distances in found]
+        if timings is not None:
+            timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
+        return scores
+
+    def _distances(self, features: Floats) -> Floats:
+        """Equation 2 at every position, `[P]`."""
+        delta = features[:, self._state["index"]] - self._state["mean"]
+        square = np.matmul(delta[:, None, :], self._state["precision"])[:, 0]
+        square *= delta
+        return np.sqrt(np.maximum(square.sum(1), 0))
+
+
+def _raw(distances: Floats, image_size: int) -> RawScore:
+    if not np.isfinite(distances).all():
+        raise FeaturesRefused("the picture's features are not finite")
+    side = round(len(distances) ** 0.5)
+    patches = distances.reshape(side, side)
+    heat = anomaly_map(patches, image_size, "bilinear")
+    return RawScore(float(heat.max()), heat, patches)

@@ -1,0 +1,133 @@
+"""PatchCore (Roth et al. 2022): a memory bank of normal patches; the score is the patch farthest from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.runtime import Backbone, anomaly_map, nearest, square_norms
+
+ROWS = 2000
+BUDGET_MIB = 256
+SHARED = -1
+
+
+def fit_patchcore(
+    features: Iterable[Floats],
+    *,
+    rows: int = ROWS,
+    seed: int = 0,
+    budget_mib: int = BUDGET_MIB,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> tuple[Floats, NDArray[np.int32]]:
+    """Pictures' patch features `[P, D]`, read once → memory bank `[M, D]` and each row's picture `[M]` (section 3.2).
+
+    `SHARED` in place of a picture: the same patch stands in several, so the row is the others' too. All patches are kept
+    while they are at most `rows`. Memory is bounded: no more than `budget_mib` of features (or three banks, where that is
+    more) is held; when it is full, what came since is thinned to its own farthest-first coreset, and so in the end are
+    the coresets, which adds their covering radii. `progress(done, rows)` counts rows of the coreset being chosen.
+    Raises FeaturesRefused, FitCancelled.
+    """
+    if rows < 1:
+        raise ValueError("a memory bank needs at least one row")
+    stream = iter(features)
+    first = next(stream, None)
+    if first is None:
+        raise FeaturesRefused("no normal picture to fit on")
+    first = checked(first)
+    patches, width = first.shape
+    capacity = max((budget_mib << 20) // (4 * width), 3 * rows, rows + patches)
+    held = np.empty((capacity, width), np.float32)  # pages are only touched as they fill
+    picture = np.empty(capacity, np.int32)
+    kept = full = 0  # held[:kept] are coresets, held[kept:full] came since
+
+    def thin(start: int, stop: int) -> int:
+        from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
+
+        if stop - start <= rows:
+            return stop
+        part, owner = held[start:stop], picture[start:stop]
+        picks, shared, _ = farthest_first(part, rows, picture=owner, seed=seed, progress=progress, cancelled=cancelled)
+        chosen = np.where(shared, SHARED, owner[picks])
+        held[start : start + len(picks)] = part[picks]
+        picture[start : start + len(picks)] = chosen
+        return start + len(picks)
+
+    for number, one in enumerate(chain([first], stream)):
+        if cancelled is not None and cancelled():
+            raise FitCancelled("the fit was cancelled")
+        one = checked(one, first)
+        if full + patches > capacity:
+            kept = full = thin(kept, full)
+            if kept + max(rows, patches) > capacity:
+                kept = full = thin(0, kept)
+        held[full : full + patches] = one
+        picture[full : full + patches] = number
+        full += patches
+    if kept:
+        full = thin(kept, full)
+    full = thin(0, full)
+    return held[:full].copy(), picture[:full].copy()
+
+
+def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int) -> Iterator[RawScore]:
+    """Each normal picture against the bank rows of the others, in order; nothing for a single picture.
+
+    Raises FeaturesRefused when all rows come from one picture (a bank far too small for its pictures).
+    """
+    bank, source = state["memory_bank"], state["source"]
+    if len(features) < 2:
+        return
+    for number, one in enumerate(features):
+        others = bank[source != number]
+        if not len(others):
+            raise FeaturesRefused(f"every row of the memory bank comes from picture {number}: keep more rows")
+        distances, _ = nearest(others, square_norms(others), checked(one))
+        yield _raw(distances, image_size)
+
+
+class PatchCore:
+    """The line's PatchCore: onnxruntime features, exact search, separable map."""
+
+    kind = "patchcore"
+
+    def __init__(self, state: Mapping[str, np.ndarray], backbone: Backbone) -> None:
+        self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
+        self._backbone = backbone
+        self._bank = self._state["memory_bank"]
+        self._norms = square_norms(self._bank)
+        self.nbytes = sum(array.nbytes for array in self._state.values()) + self._norms.nbytes + backbone.nbytes
+
+    def state(self) -> State:
+        return dict(self._state)
+
+    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        start = perf_counter()
+        features = self._backbone.features(images)
+        if timings is not None:
+            timings["features"] = (perf_counter() - start) * 1e3
+        return self.score_features(features, timings)
+
+    def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        start = perf_counter()
+        found = [nearest(self._bank, self._norms, one)[0] for one in features]
+        searched = perf_counter()
+        scores = [_raw(distances, self._backbone.size) for distances in found]
+        if timings is not None:
+            timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
+        return scores
+
+
+def _raw(distances: Floats, image_size: int) -> RawScore:
+    """Equation 6 without the weight (anomalib's `num_neighbors=1`)."""
+    if not np.isfinite(distances).all():
+        raise FeaturesRefused("the picture's features are not finite")
+    side = round(len(distances) ** 0.5)
+    patches = distances.reshape(side, side)
+    return RawScore(float(distances.max()), anomaly_map(patches, image_size, "nearest"), patches)

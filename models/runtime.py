@@ -1,0 +1,116 @@
+"""The line's runtime: an exported backbone in onnxruntime, exact nearest search, separable maps. No torch, no anomalib."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import isqrt
+from typing import Literal
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from models import backbones
+
+Floats = NDArray[np.float32]
+
+BLOCK = 1 << 21  # similarities held at once by `nearest`: 8 MiB
+SIGMA = 4.0  # anomalib's blur of both experts' maps
+
+
+class Backbone:
+    """A backbone's graph in onnxruntime: preprocessed pictures → patch features, bit for bit the same at every batch size."""
+
+    def __init__(self, name: str, size: int, threads: int = 1) -> None:
+        """Load the graph of `name` for `size`×`size` pictures; `threads` also bounds the process's BLAS (one setting for all)."""
+        path = backbones.graph(name, size)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.name, self.size, self.spec = name, size, backbones.spec(name)
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        side = isqrt(self._session.get_outputs()[0].shape[1])
+        self.grid = (side, side)
+        self.nbytes = 2 * path.stat().st_size  # the graph's tensors, and as much again packed and in activations
+        threadpool_limits(threads, user_api="blas")
+
+    def features(self, images: Floats) -> Floats:
+        """`[B, 3, size, size]` → `[B, h*w, D]`, patches row by row. One picture a run: a CPU gains nothing from batches."""
+        runs = [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
+        return np.concatenate(runs) if len(runs) > 1 else runs[0]
+
+
+def square_norms(bank: Floats) -> Floats:
+    """|y|² of every bank row, `[M]`."""
+    return np.einsum("md,md->m", bank, bank)
+
+
+def nearest(bank: Floats, bank_sq_norms: Floats, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Each query's nearest bank row: Euclidean distances `[Q]` and row numbers `[Q]`.
+
+    argmax(x·y − |y|²/2) by matrix products in blocks of at most `BLOCK` similarities; the winner's distance is taken
+    from the difference itself, so that it does not suffer the cancellation of |x|² + |y|² − 2x·y.
+    """
+    if not len(bank):
+        raise ValueError("an empty memory bank has no nearest row")
+    rows = min(len(bank), 4096)
+    step = max(1, BLOCK // rows)
+    half = bank_sq_norms / 2
+    index = np.empty(len(queries), np.int64)
+    for q in range(0, len(queries), step):
+        part = queries[q : q + step]
+        best = np.full(len(part), -np.inf, np.float32)
+        for m in range(0, len(bank), rows):
+            similarity = part @ bank[m : m + rows].T
+            similarity -= half[m : m + rows]
+            winner = similarity.argmax(1)
+            value = similarity[np.arange(len(part)), winner]
+            better = ~(value <= best)  # a NaN wins, and shows in the distance
+            index[q : q + step][better] = winner[better] + m
+            best[better] = value[better]
+    difference = queries - bank[index]
+    return np.sqrt(np.einsum("qd,qd->q", difference, difference)), index
+
+
+def blur(image: Floats, sigma: float = SIGMA) -> Floats:
+    """Gaussian blur of `[H, W]`, reflected at the borders: anomalib's GaussianBlur2d (2·int(4σ+½)+1 taps) as two passes."""
+    kernel = cv2.getGaussianKernel(2 * int(4 * sigma + 0.5) + 1, sigma, cv2.CV_64F)
+    blurred = cv2.sepFilter2D(np.ascontiguousarray(image), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(blurred, np.float32)
+
+
+Upsampling = Literal["nearest", "bilinear"]
+
+
+@lru_cache(maxsize=32)
+def _operator(grid: int, size: int, upsampling: Upsampling) -> Floats:
+    """The `[size, grid]` matrix that upsamples and blurs one axis: both steps are linear and separable."""
+    scale = np.float32(grid) / np.float32(size)  # torch computes source positions in float32
+    target = np.arange(size, dtype=np.float32)
+    matrix = np.zeros((size, grid), np.float64)
+    if upsampling == "nearest":
+        matrix[np.arange(size), np.minimum((target * scale).astype(int), grid - 1)] = 1
+    else:
+        position = np.maximum((target + np.float32(0.5)) * scale - np.float32(0.5), 0)
+        low = np.minimum(position.astype(int), grid - 1)
+        part = position - low
+        np.add.at(matrix, (np.arange(size), low), 1 - part)
+        np.add.at(matrix, (np.arange(size), np.minimum(low + 1, grid - 1)), part)
+    taps = cv2.getGaussianKernel(2 * int(4 * SIGMA + 0.5) + 1, SIGMA, cv2.CV_64F).ravel()
+    reach = len(taps) // 2
+    padded = np.pad(matrix, ((reach, reach), (0, 0)), mode="reflect")
+    return np.stack([taps @ padded[i : i + len(taps)] for i in range(size)]).astype(np.float32)
+
+
+def anomaly_map(patches: Floats, size: int, upsampling: Upsampling) -> Floats:
+    """Patch distances `[h, w]` → anomaly map `[size, size]`, upsampled and blurred (σ 4) in two small products.
+
+    Equal to anomalib's interpolate and dense 33×33 convolution. Blur reflects at the borders, so `size` must be over 16.
+    """
+    rows, columns = (_operator(side, size, upsampling) for side in patches.shape)
+    return rows @ patches @ columns.T
