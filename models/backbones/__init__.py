@@ -1,0 +1,138 @@
+"""Frozen networks that turn a picture into a grid of patch features: one preprocessing, a torch module, an exported graph."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from models import catalog
+
+if TYPE_CHECKING:
+    import torch
+
+GRAPHS = 1
+"""Raised when the exported graph changes its meaning, so that old ones are made again."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What must be known of a backbone without loading it."""
+
+    name: str
+    weights: str
+    """Its name in the catalogue."""
+    architecture: str
+    """timm's name of the network the weights fit."""
+    layers: tuple[str, ...]
+    width: int
+    """Length D of a patch feature."""
+    stride: int
+    """Pixels from one patch to the next."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    l2_normalised: bool
+    image_size: int
+    """Default side of the square input."""
+
+    def grid(self, size: int) -> tuple[int, int]:
+        """Rows and columns of patches for a picture of `size`. Raises ValueError where the network cannot take that size."""
+        if size < 4 * self.stride or (self.l2_normalised and size % self.stride):
+            way = f"a multiple of {self.stride}, at least" if self.l2_normalised else "at least"
+            raise ValueError(f"{self.name} takes picture sizes of {way} {4 * self.stride}, not {size}")
+        side = -(-size // self.stride)
+        return side, side
+
+
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CATALOGUED = {
+    "efficientnet_lite0": BackboneSpec(
+        name="efficientnet_lite0",
+        weights="efficientnet_lite0",
+        architecture="tf_efficientnet_lite0",
+        layers=("blocks.2", "blocks.4"),
+        width=40 + 112,
+        stride=8,
+        mean=_HALF,
+        std=_HALF,
+        l2_normalised=False,
+        image_size=224,
+    ),
+    "dinov2_vits14": BackboneSpec(
+        name="dinov2_vits14",
+        weights="dinov2_vits14",
+        architecture="vit_small_patch14_dinov2",
+        layers=("blocks.8",),  # the saliency fine-tuning flattened the later ones
+        width=384,
+        stride=14,
+        mean=_IMAGENET[0],
+        std=_IMAGENET[1],
+        l2_normalised=True,
+        image_size=224,
+    ),
+}
+
+
+def spec(name: str) -> BackboneSpec:
+    """The backbone of that name. Raises catalog.UnknownWeight."""
+    if name in _CATALOGUED:
+        return _CATALOGUED[name]
+    raise catalog.UnknownWeight(f"There is no backbone named {name!r}.", name=name)
+
+
+def preprocess(image: NDArray[np.uint8], spec: BackboneSpec, size: int) -> NDArray[np.float32]:
+    """Resize an RGB picture `[H, W, 3]` to a square and normalise it for the backbone → `[3, size, size]`.
+
+    An axis that shrinks is averaged over area, one that grows is interpolated. Every runtime starts from this.
+    """
+    height, width = image.shape[:2]
+    smaller = (min(width, size), min(height, size))
+    if smaller != (width, height):
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if smaller != (size, size):
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    std = np.array(spec.std, np.float32)[:, None, None]
+    planes /= 255 * std
+    planes -= np.array(spec.mean, np.float32)[:, None, None] / std
+    return planes
+
+
+def build(name: str) -> torch.nn.Module:
+    """The backbone in torch: pictures `[B, 3, H, W]`, preprocessed → patch features `[B, D, h, w]`; frozen, in eval mode.
+
+    A CNN's layers are averaged over 3×3 neighbours, brought to the first layer's grid and joined (PatchCore, section 3.1).
+    A ViT gives one block's tokens, scaled to length 1. Raises catalog.WeightsMissing, catalog.DigestMismatch.
+    """
+    from models.backbones import networks
+
+    known = spec(name)
+    return networks.features(known, catalog.locate(known.weights) / catalog.TENSORS)
+
+
+def graph(name: str, size: int) -> Path:
+    """The backbone as an ONNX file for pictures of one size, any batch: `[B, 3, size, size]` → `[B, h*w, D]`, float32.
+
+    Made once, in a process of its own so that the caller never imports torch. Raises as `build`, and catalog.PullFailed.
+    """
+    known = spec(name)
+    known.grid(size)
+    folder = catalog.locate(known.weights)
+    made_of = [GRAPHS, asdict(known), catalog.entries()[known.weights].sha256]
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+    path = catalog.home() / "graphs" / f"{folder.name}-{size}-{key}.onnx"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                with catalog.replaced(path) as scratch:
+                    catalog.python(["graph", name, str(size), str(scratch)], what=f"export {name} at {size} px")
+    return path

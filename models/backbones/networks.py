@@ -1,0 +1,120 @@
+"""The backbones in torch, timm's networks inside, and their export. Imported only where torch is wanted anyway."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from models.backbones import BackboneSpec
+
+
+def tensor_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors timm gives that network, in timm's order."""
+    with torch.device("meta"):
+        network = timm.create_model(architecture, pretrained=False)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+class ConvolutionFeatures(nn.Module):
+    """A CNN's layers as PatchCore joins them (section 3.1): `[B, 3, H, W]` → `[B, D, h, w]`, h×w of the first layer."""
+
+    def __init__(self, spec: BackboneSpec, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            names = [layer["module"] for layer in timm.create_model(spec.architecture, features_only=True).feature_info]
+        indices = [names.index(layer) for layer in spec.layers]
+        # `exportable` as anomalib asks it, so that both compute the same graph
+        self.network = timm.create_model(spec.architecture, features_only=True, exportable=True, out_indices=indices)
+        _load(self.network, tensors)
+        self.pool = nn.AvgPool2d(3, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, *others = [self.pool(layer) for layer in self.network(images)]
+        grid = first.shape[-2:]
+        return torch.cat([first, *(functional.interpolate(layer, size=grid, mode="bilinear") for layer in others)], 1)
+
+
+class TransformerFeatures(nn.Module):
+    """The tokens of one ViT block, each of length 1: `[B, 3, H, W]` → `[B, D, h, w]`; later blocks are never run.
+
+    Positions are resampled bicubically without antialiasing, as Meta's code and transformers do (timm's own way differs by 1.6 %).
+    """
+
+    def __init__(self, spec: BackboneSpec, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        depth = int(spec.layers[0].removeprefix("blocks.")) + 1
+        network = timm.create_model(spec.architecture, pretrained=False, dynamic_img_size=True)
+        _load(network, tensors)
+        self.patches = network.patch_embed
+        self.blocks = network.blocks[:depth]
+        self.cls = network.cls_token
+        self.positions = network.pos_embed
+
+    def place(self, grid: tuple[int, int]) -> Tensor:
+        """Positions of a grid `[1, h, w, D]`."""
+        tokens = self.positions[:, 1:]
+        side = round(tokens.shape[1] ** 0.5)
+        square = tokens.reshape(1, side, side, -1)
+        if grid == (side, side):
+            return square
+        return functional.interpolate(square.permute(0, 3, 1, 2), size=grid, mode="bicubic").permute(0, 2, 3, 1)
+
+    def fix(self, grid: tuple[int, int]) -> None:
+        """Resample the positions once and for all: the module then takes that grid only."""
+        square = self.place(grid).flatten(1, 2)
+        self.positions = nn.Parameter(torch.cat([self.positions[:, :1], square], 1), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patches(images)  # [B, h, w, D]
+        h, w = patches.shape[1:3]
+        tokens = (patches + self.place((int(h), int(w)))).flatten(1, 2)
+        cls = (self.cls + self.positions[:, :1]).expand(tokens.shape[0], -1, -1)
+        tokens = self.blocks(torch.cat([cls, tokens], 1))[:, 1:]
+        return functional.normalize(tokens, dim=-1).transpose(1, 2).unflatten(2, (int(h), int(w)))
+
+
+def features(spec: BackboneSpec, file: Path) -> ConvolutionFeatures | TransformerFeatures:
+    """The backbone with its weights, frozen, in eval mode."""
+    kind = TransformerFeatures if spec.l2_normalised else ConvolutionFeatures
+    return kind(spec, load_file(file)).eval().requires_grad_(False)
+
+
+def export(network: ConvolutionFeatures | TransformerFeatures, spec: BackboneSpec, size: int, path: Path) -> None:
+    """Write the network as an ONNX graph `images [B, 3, size, size]` → `features [B, h*w, D]`, any batch."""
+    if isinstance(network, TransformerFeatures):
+        network.fix(spec.grid(size))
+
+    class Flat(nn.Module):
+        def forward(self, images: Tensor) -> Any:
+            return network(images).flatten(2).transpose(1, 2)
+
+    flat = Flat()
+    flat.network = network
+    batch = {0: "batch"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's: sizes are fixed on purpose
+        torch.onnx.export(
+            flat,
+            (torch.zeros(2, 3, size, size),),
+            str(path),
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_axes={"images": batch, "features": batch},
+            opset_version=17,
+            dynamo=False,  # the traced exporter needs no onnxscript
+        )
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    missing = network.load_state_dict(tensors, strict=False).missing_keys
+    if missing:
+        raise ValueError(f"the weights lack {', '.join(missing[:3])}")
