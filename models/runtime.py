@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import isqrt
 from typing import Literal
 
 import cv2
@@ -34,14 +33,13 @@ class Backbone:
         self.name, self.size, self.spec = name, size, backbones.spec(name)
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        side = isqrt(self._session.get_outputs()[0].shape[1])
-        self.grid = (side, side)
+        self.grid = self.spec.grid(size)
         self.nbytes = 2 * path.stat().st_size  # the graph's tensors, and as much again packed and in activations
         threadpool_limits(threads, user_api="blas")
 
     def features(self, images: Floats) -> Floats:
         """`[B, 3, size, size]` → `[B, h*w, D]`, patches row by row. One picture a run: a CPU gains nothing from batches."""
-        runs = [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
+        runs: list[Floats] = [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
         return np.concatenate(runs) if len(runs) > 1 else runs[0]
 
 
@@ -104,7 +102,7 @@ def _operator(grid: int, size: int, upsampling: Upsampling) -> Floats:
     taps = cv2.getGaussianKernel(2 * int(4 * SIGMA + 0.5) + 1, SIGMA, cv2.CV_64F).ravel()
     reach = len(taps) // 2
     padded = np.pad(matrix, ((reach, reach), (0, 0)), mode="reflect")
-    return np.stack([taps @ padded[i : i + len(taps)] for i in range(size)]).astype(np.float32)
+    return np.array([taps @ padded[i : i + len(taps)] for i in range(size)], np.float32)
 
 
 def anomaly_map(patches: Floats, size: int, upsampling: Upsampling) -> Floats:
@@ -113,4 +111,5 @@ def anomaly_map(patches: Floats, size: int, upsampling: Upsampling) -> Floats:
     Equal to anomalib's interpolate and dense 33×33 convolution. Blur reflects at the borders, so `size` must be over 16.
     """
     rows, columns = (_operator(side, size, upsampling) for side in patches.shape)
-    return rows @ patches @ columns.T
+    heat: Floats = rows @ patches @ columns.T
+    return heat

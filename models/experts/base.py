@@ -44,8 +44,7 @@ class Expert(Protocol):
     def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         """Score a batch `[B, 3, H, W]`, float32, already resized and normalised for the backbone.
 
-        `timings` is filled with the batch's milliseconds per stage: `features`, `search`, `map`
-        (the torch runtime cannot part the last two and puts both under `search`).
+        `timings` is filled with the batch's milliseconds per stage: `features`, `search`, `map`.
         Raises FeaturesRefused when a picture's features are not finite.
         """
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -23,9 +23,10 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` through numba, cached between processes where any cache folder can be written."""
     options = {"nogil": True, "fastmath": {"reassoc", "contract"}}
     try:
-        return njit(cache=True, **options)(function)
+        compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no writable cache folder
-        return njit(**options)(function)
+        compiled = njit(**options)(function)
+    return cast(Callable[..., Any], compiled)
 
 
 @_compiled

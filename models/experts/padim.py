@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
 
@@ -21,9 +22,9 @@ TINY = 1e-12
 
 
 class _Moments(NamedTuple):
-    """Over `count` pictures, per position: mean `[P, d]` and scatter Σ(x − mean)(x − mean)ᵀ `[P, d, d]`."""
+    """Per position, over `pictures`: mean `[P, d]` and scatter Σ(x − mean)(x − mean)ᵀ `[P, d, d]`."""
 
-    count: int
+    pictures: int
     mean: Doubles
     scatter: Doubles
 
@@ -61,7 +62,7 @@ def fit_padim(
             yield one[:, index]
 
     moments = _moments(chosen())
-    if index is None or moments is None or moments.count < 2:
+    if index is None or moments is None or moments.pictures < 2:
         raise FeaturesRefused("PaDiM needs at least two normal pictures: one has no covariance")
     n, mean, scatter = moments
     trace = np.einsum("pii->p", scatter)
@@ -79,29 +80,18 @@ def fit_padim(
 
 def _moments(features: Iterable[np.ndarray]) -> _Moments | None:
     """One pass, in float64, about the first picture, so that large means cancel nothing."""
-    shift: Doubles | None = None
-    count, batch = 0, []
-
-    def add() -> None:
-        nonlocal total, outer
-        x = np.stack(batch).astype(np.float64) - shift
+    stream = iter(features)
+    first = next(stream, None)
+    if first is None:
+        return None
+    shift = first.astype(np.float64)
+    total, outer = np.zeros_like(shift), np.zeros((*shift.shape, shift.shape[1]))
+    count = 1  # the first is zero about itself
+    while batch := list(islice(stream, BATCH)):
+        x = np.stack(batch) - shift
         total += x.sum(0)
         outer += x.transpose(1, 2, 0) @ x.transpose(1, 0, 2)
-        batch.clear()
-
-    total = outer = np.zeros(())
-    for one in features:
-        if shift is None:
-            shift = one.astype(np.float64)
-            total, outer = np.zeros_like(shift), np.zeros((*shift.shape, shift.shape[1]))
-        batch.append(one)
-        count += 1
-        if len(batch) == BATCH:
-            add()
-    if shift is None:
-        return None
-    if batch:
-        add()
+        count += len(batch)
     offset = total / count
     outer -= count * offset[:, :, None] * offset[:, None, :]
     return _Moments(count, shift + offset, outer)
@@ -125,7 +115,7 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
     """
     index = state["index"]
     moments = _moments(checked(one)[:, index] for one in features)
-    if moments is None or moments.count < 2:
+    if moments is None or moments.pictures < 2:
         return
     n, mean, scatter = moments
     values, vectors = np.linalg.eigh(scatter)
@@ -182,7 +172,8 @@ class Padim:
         delta = features[:, self._state["index"]] - self._state["mean"]
         square = np.matmul(delta[:, None, :], self._state["precision"])[:, 0]
         square *= delta
-        return np.sqrt(np.maximum(square.sum(1), 0))
+        distances: Floats = np.sqrt(np.maximum(square.sum(1), 0))
+        return distances
 
 
 def _raw(distances: Floats, image_size: int) -> RawScore:
