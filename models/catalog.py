@@ -216,7 +216,9 @@ def _pip_refused(entry: Entry, said: str) -> CatalogError:
     last = said.splitlines()[-1] if said else "pip said nothing"
     details = {"name": entry.name, "package": entry.source, "pip": said[-2000:]}
     if "THESE PACKAGES DO NOT MATCH THE HASHES" in said:
-        return DigestMismatch(f"The package index served another {entry.source} than the catalogue pins; it was refused.", **details)
+        return DigestMismatch(
+            f"The package index served another {entry.source} than the catalogue pins; it was refused.", **details
+        )
     if "No module named pip" in said:
         way = f"Its Python ({sys.executable}) has no pip: run `{sys.executable} -m ensurepip`."
     elif "No space left on device" in said:
@@ -318,7 +320,9 @@ def replaced(path: Path) -> Iterator[Path]:
 def _entry(name: str) -> Entry:
     known = entries()
     if name not in known:
-        raise UnknownWeight(f"The catalogue has no weight named {name!r}; it has {', '.join(known)}.", name=name, known=list(known))
+        raise UnknownWeight(
+            f"The catalogue has no weight named {name!r}; it has {', '.join(known)}.", name=name, known=list(known)
+        )
     return known[name]
 
 

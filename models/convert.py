@@ -1,4 +1,4 @@
-"""Foreign weight files become safetensors under known names, and backbones become graphs. Run as a process: `python -m models.convert`."""
+"""Foreign weight files become safetensors under known names, backbones become graphs: `python -m models.convert`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def lite0(member: Path, folder: Path) -> None:
-    """EfficientNet-Lite0's checkpoint: the tensors stand in timm's order under other names. Pairs must agree in kind and shape."""
+    """EfficientNet-Lite0's checkpoint: the tensors stand in timm's order under other names; kind and shape must agree."""
     import torch
 
     theirs = torch.load(member, map_location="cpu", weights_only=True)
@@ -72,12 +72,103 @@ def dinov2(member: Path, folder: Path) -> None:
     save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}, folder / catalog.TENSORS)
 
 
+def llama(member: Path, folder: Path) -> None:
+    """A Llama in GGUF with a GPT-2 tokenizer: tensors dequantised to float32 under transformers' names, config and tokenizer beside."""
+    import gguf
+
+    reader = gguf.GGUFReader(member)
+    field: dict[str, Any] = {name: value.contents() for name, value in reader.fields.items()}
+    heads, kv_heads = field["llama.attention.head_count"], field["llama.attention.head_count_kv"]
+    interleaved = {"attn_q": heads, "attn_k": kv_heads}
+    arrays: Arrays = {}
+    for tensor in reader.tensors:
+        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        block, _, part = tensor.name.removeprefix("blk.").removesuffix(".weight").rpartition(".")
+        if count := interleaved.get(part):  # GGUF keeps the two halves of a rotary pair side by side
+            array = array.reshape(count, -1, 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+        name = f"model.layers.{block}.{_LLAMA[part]}" if block else _LLAMA[part]
+        arrays[name + ".weight"] = np.ascontiguousarray(array, dtype=np.float32)
+    save_file(arrays, folder / catalog.TENSORS, metadata={"format": "pt"})
+    special = {f"{kind}_token_id": field[f"tokenizer.ggml.{theirs}_token_id"] for kind, theirs in _SPECIAL.items()}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": field["llama.vocab_size"],
+        "hidden_size": field["llama.embedding_length"],
+        "intermediate_size": field["llama.feed_forward_length"],
+        "num_hidden_layers": field["llama.block_count"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": field["llama.context_length"],
+        "rms_norm_eps": float(f"{field['llama.attention.layer_norm_rms_epsilon']:.6g}"),
+        "rope_theta": field["llama.rope.freq_base"],
+        "tie_word_embeddings": "lm_head.weight" not in arrays,
+        "dtype": "float32",
+        **special,
+    }
+    tokens = field["tokenizer.ggml.tokens"]
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "chat_template": field["tokenizer.chat_template"],
+        "model_max_length": field["llama.context_length"],
+        "clean_up_tokenization_spaces": False,
+        **{f"{kind}_token": tokens[special[f"{kind}_token_id"]] for kind in _SPECIAL},
+    }
+    _write(folder / "config.json", config)
+    _write(folder / "generation_config.json", special)
+    _write(folder / "tokenizer_config.json", settings)
+    _write(folder / "tokenizer.json", _tokenizer(tokens, field["tokenizer.ggml.token_type"], field["tokenizer.ggml.merges"]))
+
+
+_SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+_LLAMA = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def _tokenizer(tokens: list[str], kinds: list[int], merges: list[str]) -> dict[str, Any]:
+    """A byte-level BPE that splits numbers into digits, as SmolLM was trained."""
+    control = 3
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": i, "content": token, **plain}
+            for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+            if kind == control
+        ],
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, bytes_]},
+        "decoder": bytes_,
+        "model": {
+            "type": "BPE",
+            "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": [merge.split(" ") for merge in merges],
+        },
+    }
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
 def graph(name: str, size: str, path: Path) -> None:
     """Export a backbone's patch features at one picture size as an ONNX graph."""
     networks.export(backbones.build(name), backbones.spec(name), int(size), path)  # type: ignore[arg-type]
 
 
-KINDS: dict[str, Callable[[Path, Path], None]] = {"lite0": lite0, "dinov2": dinov2}
+KINDS: dict[str, Callable[[Path, Path], None]] = {"lite0": lite0, "dinov2": dinov2, "llama": llama}
 
 
 def main(kind: str, source: str, target: str, *more: str) -> None:
