@@ -73,7 +73,7 @@ def dinov2(member: Path, folder: Path) -> None:
 
 
 def llama(member: Path, folder: Path) -> None:
-    """A Llama in GGUF with a GPT-2 tokenizer: tensors dequantised to float32 under transformers' names, config and tokenizer beside."""
+    """A Llama in GGUF with a GPT-2 tokenizer, for transformers: tensors dequantised to float32, config and tokenizer beside."""
     import gguf
 
     reader = gguf.GGUFReader(member)

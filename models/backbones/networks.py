@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ class ConvolutionFeatures(nn.Module):
 class TransformerFeatures(nn.Module):
     """The tokens of one ViT block, each of length 1: `[B, 3, H, W]` → `[B, D, h, w]`; later blocks are never run.
 
-    Positions are resampled bicubically without antialiasing, as Meta's code and transformers do (timm's own way differs by 1.6 %).
+    Positions are resampled bicubically without antialiasing, as transformers does (timm's own way differs by 1.6 %).
     """
 
     def __init__(self, spec: BackboneSpec, tensors: Mapping[str, Tensor]) -> None:
@@ -62,7 +63,7 @@ class TransformerFeatures(nn.Module):
     def place(self, grid: tuple[int, int]) -> Tensor:
         """Positions of a grid `[1, h, w, D]`."""
         tokens = self.positions[:, 1:]
-        side = round(tokens.shape[1] ** 0.5)
+        side = math.isqrt(int(tokens.shape[1]))
         square = tokens.reshape(1, side, side, -1)
         if grid == (side, side):
             return square
