@@ -28,6 +28,8 @@ def upgrade(database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
     with database.engine.execution_options(write=True).connect() as connection:
+        if not database.sqlite:  # two starting at once: the second waits, and then finds nothing to do
+            connection.execute(text("SELECT pg_advisory_xact_lock(4702771)"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()

@@ -1,0 +1,96 @@
+"""What services and the worker share: opened once, closed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from app import language
+from app.db import migrate
+from app.db.engine import Database
+from app.errors import Unavailable
+from app.metrics import Metrics
+from app.pool import Inspecting, Pool
+from app.settings import MIB, Settings
+from app.store import Store
+from inspection.evidence import Answer, Evidence
+from inspection.image import Limits
+
+
+class Answerer(Protocol):
+    """What answers questions: blocks until it has; called from a thread."""
+
+    def answer(
+        self,
+        evidence: Evidence,
+        question: str,
+        *,
+        language: str | None = None,
+        on_event: Callable[[str, Any], None] | None = None,
+    ) -> Answer:
+        """One question about one inspection; `on_event(kind, value)` hears it come into being."""
+        ...
+
+    def close(self) -> None:
+        """End its process."""
+        ...
+
+
+@dataclass
+class Context:
+    """The service's parts, wired."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    pool: Pool
+    metrics: Metrics
+    answerer: Answerer
+
+    @classmethod
+    def open(cls, settings: Settings, answerer: Answerer | None = None) -> Context:
+        """Open everything. An empty database is made; an older one is refused, since its plant may want a backup first.
+
+        Raises `Unavailable` (`data_unwritable`, `database_outdated`) and the database's own errors."""
+        if settings.home is not None:
+            os.environ["KENSOR_HOME"] = str(settings.home)  # models/catalog reads it there, also in child processes
+        try:
+            settings.recipes.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"The data folder {settings.data} cannot be written: {error.strerror}. Set KENSOR_DATA to one that can."
+            raise Unavailable(message, code="data_unwritable") from error
+        database = Database(settings.url)
+        try:
+            standing = migrate.revision(database)
+            if standing is None:
+                migrate.upgrade(database)
+            elif standing != migrate.HEAD:
+                message = f"The database stands at {standing}, this version needs {migrate.HEAD}: run `kensor db upgrade`."
+                raise Unavailable(message, code="database_outdated")
+            store = Store(settings.store_url or str(settings.data / "objects"))
+        except BaseException:
+            database.close()
+            raise
+        threads = settings.backbone_threads
+
+        def load(folder: Path) -> Inspecting:
+            from inspection.inspector import Inspector  # onnxruntime: only where a picture is judged
+
+            return Inspector.load(folder, threads=threads)
+
+        pool = Pool(load, budget=settings.pool_mib * MIB, threads=settings.inference_threads, queue_length=settings.queue_length)
+        return cls(settings, database, store, pool, Metrics(), answerer or language.Answerer())
+
+    @property
+    def limits(self) -> Limits:
+        """What a picture may be."""
+        return Limits(max_bytes=self.settings.max_upload_mib * MIB, max_pixels=self.settings.max_megapixels * 1_000_000)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.pool.close()
+        self.answerer.close()
+        self.database.close()

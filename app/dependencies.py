@@ -1,0 +1,78 @@
+"""What a route may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from sqlalchemy.orm import Session
+
+from app.context import Context
+from app.errors import Forbidden, Unauthenticated
+from app.security import LOCAL, Principal, bearer, local
+from app.services import keys
+
+
+def context(request: Request) -> Context:
+    """The service's parts."""
+    found: Context = request.app.state.context
+    return found
+
+
+Ctx = Annotated[Context, Depends(context)]
+
+
+def session(ctx: Ctx) -> Iterator[Session]:
+    """One transaction for the request, committed before the response leaves (hence scope="function")."""
+    with ctx.database.write() as opened:
+        yield opened
+
+
+def reading(ctx: Ctx) -> Iterator[Session]:
+    """A session that only reads."""
+    with ctx.database.read() as opened:
+        yield opened
+
+
+Write = Annotated[Session, Depends(session, scope="function")]
+Read = Annotated[Session, Depends(reading, scope="function")]
+
+
+def principal(request: Request, ctx: Ctx) -> Principal:
+    """Who calls. Raises `Unauthenticated`, or `Forbidden` for a stranger while the service has no key."""
+    token = bearer(request.headers)
+    if token is not None:
+        found = keys.authenticate(ctx, token)
+        if found is None:
+            raise Unauthenticated("This key is unknown or revoked.")
+        return found
+    if keys.any_exists(ctx):
+        raise Unauthenticated("A key is needed: `Authorization: Bearer …`.")
+    reason = local(request.scope)
+    if reason is not None:
+        message = f"The service has no key yet and answers only this machine; this request was refused because {reason}."
+        raise Forbidden(f"{message} Make a key with `kensor keys create`.", code="local_only")
+    return LOCAL
+
+
+def require(role: str) -> Callable[[Principal], Principal]:
+    """A dependency that lets in the role and those above it."""
+
+    def allowed(caller: Annotated[Principal, Depends(principal)]) -> Principal:
+        if not caller.may(role):
+            raise Forbidden(f"This needs the role `{role}`; the key has `{caller.role}`.", needs=role, has=caller.role)
+        return caller
+
+    allowed.role = role  # type: ignore[attr-defined]
+    return allowed
+
+
+Viewer = Annotated[Principal, Depends(require("viewer"))]
+Line = Annotated[Principal, Depends(require("line"))]
+Operator = Annotated[Principal, Depends(require("operator"))]
+Engineer = Annotated[Principal, Depends(require("engineer"))]
+Admin = Annotated[Principal, Depends(require("admin"))]
+
+ProductName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="`[a-z0-9][a-z0-9_-]{0,63}`")]
+RowId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="UUIDv7")]

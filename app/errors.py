@@ -1,0 +1,153 @@
+"""Errors that carry their status, and the one envelope that renders them all."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from app.db import engine
+from inspection import evidence
+
+log = logging.getLogger("kensor")
+
+
+class ServiceError(Exception):
+    """A refusal: `code` is stable and machine-readable, the message is for a person."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.retry_after = retry_after
+        self.details = details
+
+
+class NotFound(ServiceError):
+    """Nothing of that name or id."""
+
+    status, code = 404, "not_found"
+
+
+class Conflict(ServiceError):
+    """The present state does not allow it."""
+
+    status, code = 409, "conflict"
+
+
+class Invalid(ServiceError):
+    """A field, or the body, is wrong."""
+
+    status, code = 422, "invalid"
+
+
+class TooLarge(ServiceError):
+    """Over a stated limit."""
+
+    status, code = 413, "too_large"
+
+
+class Unauthenticated(ServiceError):
+    """No key, or one that is unknown or revoked."""
+
+    status, code = 401, "unauthenticated"
+
+
+class Forbidden(ServiceError):
+    """A known key whose role does not reach, or a caller that may not come without a key."""
+
+    status, code = 403, "forbidden"
+
+
+class Busy(ServiceError):
+    """The queue is full; come again after `retry_after` seconds."""
+
+    status, code = 429, "queue_full"
+
+
+class Unavailable(ServiceError):
+    """Device, disk, database or weights are away."""
+
+    status, code = 503, "unavailable"
+
+
+DOMAIN: dict[type[evidence.InspectionError], int] = {
+    evidence.NotAnImage: 415,
+    evidence.ImageTooLarge: 413,
+    evidence.ImageUnusable: 422,
+    evidence.EnrolmentRefused: 422,
+    evidence.RecipeRefused: 503,
+    evidence.Cancelled: 409,
+}
+
+
+def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
+    """Status, code, message and details of any error. What nobody foresaw is 500 and says nothing of its inside."""
+    if isinstance(error, ServiceError):
+        return error.status, error.code, error.message, error.details
+    if isinstance(error, evidence.InspectionError):
+        return DOMAIN.get(type(error), 422), error.code, error.message, error.details
+    if isinstance(error, engine.UNAVAILABLE):
+        return 503, "database_unavailable", "The database does not answer; nothing was written.", {}
+    if isinstance(error, engine.CONFLICT):
+        return 409, "conflict", "Another request changed the same thing first; nothing was written.", {}
+    if isinstance(error, engine.BAD_VALUE):
+        return 422, "invalid", "A value does not fit the database; nothing was written.", {}
+    if type(error).__module__ == "models.catalog":  # CatalogError: by name, so that the catalogue is not imported here
+        return 503, error.code, error.message, error.details  # type: ignore[attr-defined]
+    return 500, "internal_error", "Something unforeseen happened; the request id finds it in the log.", {}
+
+
+def envelope(request: Request, error: BaseException) -> JSONResponse:
+    """Any error as `{code, message, request_id, details}`."""
+    status, code, message, details = describe(error)
+    request_id = request.scope.get("kensor.request_id", "")
+    if status >= 500:
+        log.error("request %s: %s", request_id, code, exc_info=error)
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status in (429, 503):
+        headers["Retry-After"] = str(getattr(error, "retry_after", None) or 1)
+    return respond(request, status, code, message, details, headers)
+
+
+def respond(
+    request: Request, status: int, code: str, message: str, details: dict[str, Any], headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The envelope itself."""
+    body = {"code": code, "message": message, "request_id": request.scope.get("kensor.request_id", ""), "details": details}
+    return JSONResponse(body, status, headers)
+
+
+def install(app: Starlette) -> None:
+    """Send every error of the service, of the framework and of chance through the envelope."""
+    from fastapi.exceptions import RequestValidationError
+
+    async def framework(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        phrase = HTTPStatus(error.status_code).phrase
+        code = {413: "too_large", 400: "bad_request"}.get(error.status_code, phrase.lower().replace(" ", "_"))
+        return respond(request, error.status_code, code, str(error.detail or phrase), {}, dict(error.headers or {}))
+
+    async def fields(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        problems = [{"field": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()[:20]]
+        message = "; ".join(f"{problem['field']}: {problem['problem']}" for problem in problems[:3])
+        return respond(request, 422, "invalid", message, {"errors": problems})
+
+    async def everything(request: Request, error: Exception) -> JSONResponse:
+        return envelope(request, error)
+
+    app.add_exception_handler(HTTPException, framework)
+    app.add_exception_handler(RequestValidationError, fields)
+    for kind in (ServiceError, evidence.InspectionError, *engine.UNAVAILABLE, *engine.CONFLICT, *engine.BAD_VALUE):
+        app.add_exception_handler(kind, everything)

@@ -1,0 +1,56 @@
+"""The service, wired."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import errors
+from app.context import Answerer, Context
+from app.middleware import Edge
+from app.routes import health, keys, products
+from app.schemas import Problem
+from app.settings import MIB, Settings
+
+PROBLEMS = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        401: "No key, or an unknown one",
+        403: "The key's role does not reach",
+        422: "A field is wrong",
+        "default": "One envelope for every error",
+    }.items()
+}
+
+
+def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
+    """The whole service; opens its database and store now, closes them when the server stops."""
+    ctx = Context.open(settings, answerer)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            ctx.close()
+
+    app = FastAPI(title="Kensor", version="0.1.0", lifespan=lifespan, responses=PROBLEMS)  # type: ignore[arg-type]
+    app.state.context = ctx
+    errors.install(app)
+    for module in (health, keys, products):
+        app.include_router(module.router)
+    ctx.metrics.gauge("kensor_queue_depth", "Pictures being judged or waiting", lambda: ctx.pool.depth)
+    ctx.metrics.gauge("kensor_pool_bytes", "Bytes of loaded recipes", lambda: ctx.pool.nbytes)
+    app.add_middleware(Edge, max_body=settings.max_body_mib * MIB, metrics=ctx.metrics)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop. No proxy header is believed: who calls is who connects."""
+    import uvicorn
+
+    uvicorn.run(
+        create_app(settings), host=settings.host, port=settings.port, proxy_headers=False, server_header=False, access_log=False
+    )

@@ -1,0 +1,149 @@
+"""Loaded recipes, bounded in bytes, and the one queue that every picture waits in."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from app.errors import Busy
+from inspection.evidence import InspectionError, Outcome, Thresholds
+
+UNHEALTHY_AFTER = 3
+
+
+class Inspecting(Protocol):
+    """What the pool needs of `inspection.inspector.Inspector`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Resident bytes."""
+        ...
+
+    def inspect(self, data: bytes, *, thresholds: Thresholds | None = None) -> Outcome:
+        """Judge one picture."""
+        ...
+
+
+class Judged(NamedTuple):
+    """An outcome, and how long the picture waited for its turn."""
+
+    outcome: Outcome
+    queue_ms: float
+
+
+class _Slot:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inspector: Inspecting | None = None
+
+
+class Pool:
+    """One inspector per recipe digest, loaded once under a lock of its own; the least recently used leave when `budget` bytes are
+    passed (the one just asked for stays, however large). Judgements run on `threads` threads of the pool's own, never on the
+    event loop; when `queue_length` pictures wait, the next is refused with `Busy`."""
+
+    def __init__(self, load: Callable[[Path], Inspecting], *, budget: int, threads: int = 1, queue_length: int = 64) -> None:
+        self._load = load
+        self._budget = budget
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._lock = threading.Lock()
+        self._threads = threads
+        self._limit = queue_length + threads
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="kensor-expert")
+        self._pending = 0
+        self._seconds = 0.1
+        self._failures = 0
+
+    @property
+    def depth(self) -> int:
+        """Pictures being judged or waiting."""
+        return self._pending
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all loaded recipes."""
+        with self._lock:
+            return sum(slot.inspector.nbytes for slot in self._slots.values() if slot.inspector)
+
+    @property
+    def healthy(self) -> bool:
+        """False after several unforeseen failures in a row: the device is lost."""
+        return self._failures < UNHEALTHY_AFTER
+
+    def submit(self, sha256: str, folder: Path, data: bytes, thresholds: Thresholds | None = None) -> Future[Judged]:
+        """Queue one picture for one recipe. Raises `Busy`; the future raises what the domain raises."""
+        with self._lock:
+            if self._pending >= self._limit:
+                wait = max(1, math.ceil(self._pending * self._seconds / self._threads))
+                raise Busy("The queue is full.", retry_after=wait, waiting=self._pending)
+            self._pending += 1
+        try:
+            future = self._executor.submit(self._judge, sha256, folder, data, thresholds, time.perf_counter())
+        except RuntimeError:
+            self._leave()
+            raise
+        future.add_done_callback(lambda _: self._leave())
+        return future
+
+    def warm(self, sha256: str, folder: Path) -> None:
+        """Load a recipe before its first picture comes; what is wrong with it is said then."""
+
+        def load() -> None:
+            with suppress(Exception):
+                self.inspector(sha256, folder)
+
+        self._executor.submit(load)
+
+    def inspector(self, sha256: str, folder: Path) -> Inspecting:
+        """The loaded recipe, loading it at need."""
+        with self._lock:
+            slot = self._slots.setdefault(sha256, _Slot())
+            self._slots.move_to_end(sha256)
+        with slot.lock:
+            if slot.inspector is None:
+                try:
+                    slot.inspector = self._load(folder)
+                except BaseException:
+                    with self._lock:
+                        self._slots.pop(sha256, None)
+                    raise
+                self._evict(sha256)
+            return slot.inspector
+
+    def close(self) -> None:
+        """Finish what is being judged, drop what waits, unload everything."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._slots.clear()
+
+    def _judge(self, sha256: str, folder: Path, data: bytes, thresholds: Thresholds | None, queued: float) -> Judged:
+        started = time.perf_counter()
+        try:
+            outcome = self.inspector(sha256, folder).inspect(data, thresholds=thresholds)
+        except Exception as error:
+            self._failures = 0 if isinstance(error, (InspectionError, OSError)) else self._failures + 1
+            raise
+        self._failures = 0
+        self._seconds = 0.9 * self._seconds + 0.1 * (time.perf_counter() - started)
+        return Judged(outcome, (started - queued) * 1000)
+
+    def _evict(self, keep: str) -> None:
+        with self._lock:
+            loaded = [(key, slot.inspector.nbytes) for key, slot in self._slots.items() if slot.inspector]
+            total = sum(nbytes for _, nbytes in loaded)
+            for key, nbytes in loaded:
+                if total <= self._budget:
+                    return
+                if key != keep:
+                    del self._slots[key]
+                    total -= nbytes
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._pending -= 1

@@ -1,0 +1,101 @@
+"""`/v1/products` and their pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, File, Form, Query, Response, UploadFile
+
+from app.dependencies import Ctx, Engineer, ProductName, Read, RowId, Viewer, Write
+from app.errors import Invalid
+from app.routes import After, Limit
+from app.schemas import ImageView, Page, ProductIn, ProductPatch, ProductView, Text, Uploaded
+from app.services import images, products
+
+router = APIRouter(prefix="/v1/products", tags=["products"])
+Kind = Literal["normal", "defect", "test"]
+MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "bmp": "image/bmp", "tiff": "image/tiff", "webp": "image/webp"}
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+
+@router.post("", status_code=201)
+def create(body: ProductIn, session: Write, caller: Engineer, response: Response) -> ProductView:
+    """Make a product."""
+    response.headers["Location"] = f"/v1/products/{body.name}"
+    return ProductView.model_validate(products.create(session, body))
+
+
+@router.get("")
+def listed(session: Read, caller: Viewer, archived: bool = False, cursor: After = None, limit: Limit = 50) -> Page[ProductView]:
+    """Products, newest first."""
+    rows, following = products.listed(session, archived=archived, after=cursor, limit=limit)
+    return Page(items=[ProductView.model_validate(row) for row in rows], next_cursor=following)
+
+
+@router.get("/{product}")
+def show(product: ProductName, session: Read, caller: Viewer) -> ProductView:
+    """One product."""
+    return ProductView.model_validate(products.get(session, product))
+
+
+@router.patch("/{product}")
+def change(product: ProductName, body: ProductPatch, session: Write, caller: Engineer) -> ProductView:
+    """Describe, archive or bring back a product."""
+    return ProductView.model_validate(products.change(session, product, body))
+
+
+@router.delete("/{product}")
+def archive(product: ProductName, session: Write, caller: Engineer) -> ProductView:
+    """Archive a product: it is judged no longer, and its record stays."""
+    return ProductView.model_validate(products.change(session, product, ProductPatch(archived=True)))
+
+
+@router.post("/{product}/images", status_code=201)
+def upload(
+    product: ProductName,
+    ctx: Ctx,
+    caller: Engineer,
+    files: Annotated[list[UploadFile], File(description="PNG, JPEG, BMP, TIFF or WebP")],
+    kind: Annotated[Kind, Form()] = "normal",
+    label: Annotated[Text | None, Form(max_length=100)] = None,
+    mask: Annotated[UploadFile | None, File(description="Of the same size; with one file only")] = None,
+) -> Uploaded:
+    """Give pictures. Each file is judged by itself; what was refused is listed with its reason."""
+    if mask is not None and len(files) != 1:
+        raise Invalid("A mask belongs to exactly one picture.")
+    return images.upload(
+        ctx,
+        product,
+        [(file.filename or "picture", file.file.read) for file in files],
+        kind=kind,
+        by=caller.name,
+        label=label,
+        mask=mask.file.read() if mask else None,
+    )
+
+
+@router.get("/{product}/images")
+def listed_images(
+    product: ProductName,
+    session: Read,
+    caller: Viewer,
+    kind: Annotated[Kind | None, Query()] = None,
+    cursor: After = None,
+    limit: Limit = 50,
+) -> Page[ImageView]:
+    """A product's pictures, newest first."""
+    rows, following = images.listed(session, product, kind=kind, after=cursor, limit=limit)
+    return Page(items=[ImageView.model_validate(row) for row in rows], next_cursor=following)
+
+
+@router.get("/{product}/images/{image_id}", response_class=Response)
+def picture(product: ProductName, image_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -> Response:
+    """The picture's own bytes."""
+    row = images.get(session, product, image_id)
+    return Response(ctx.store.get(row.sha256), media_type=MEDIA.get(row.format, "application/octet-stream"), headers=FOREVER)
+
+
+@router.delete("/{product}/images/{image_id}", status_code=204)
+def remove(product: ProductName, image_id: RowId, session: Write, caller: Engineer) -> None:
+    """Take a picture out of the next enrolment."""
+    images.remove(session, product, image_id)

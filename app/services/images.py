@@ -1,0 +1,99 @@
+"""Pictures given for enrolment or tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from sqlalchemy.orm import Session
+
+from app.context import Context
+from app.db.queries import products as queries
+from app.db.tables import Image
+from app.errors import NotFound, describe
+from app.schemas import ImageView, Refused, Uploaded
+from app.services import products
+from inspection.evidence import ImageUnusable, InspectionError
+from inspection.image import decode
+
+
+def upload(
+    ctx: Context,
+    product: str,
+    files: Iterable[tuple[str, Callable[[], bytes]]],
+    *,
+    kind: str,
+    by: str,
+    label: str | None = None,
+    mask: bytes | None = None,
+) -> Uploaded:
+    """Check and keep each file by itself: one bad file never fails the rest. All refused: raises the first one's error."""
+    with ctx.database.read() as session:
+        product_id = products.get(session, product, active=True).id
+    refused: list[Refused] = []
+    first: InspectionError | None = None
+    rows: list[Image] = []
+    for filename, read in files:
+        try:
+            rows.append(_check(ctx, filename, read(), kind, by, label, mask))
+        except InspectionError as error:
+            first = first or error
+            _, code, message, details = describe(error)
+            refused.append(Refused(filename=filename, code=code, message=message, details=details))
+    if not rows and first is not None:
+        first.details = {**first.details, "refused": [item.model_dump() for item in refused]}
+        raise first
+    kept: dict[str, ImageView] = {}
+    with ctx.database.write() as session:
+        products.get(session, product, lock=True, active=True)
+        duplicates = 0
+        for row in rows:
+            same = queries.same_image(session, product_id, kind, row.sha256)
+            duplicates += same is not None
+            if same is None:
+                row.product_id = product_id
+                session.add(row)
+                session.flush()
+            kept[row.sha256] = ImageView.model_validate(same or row)
+    return Uploaded(items=list(kept.values()), duplicates=duplicates, refused=refused)
+
+
+def _check(ctx: Context, filename: str, data: bytes, kind: str, by: str, label: str | None, mask: bytes | None) -> Image:
+    picture = decode(data, limits=ctx.limits)
+    mask_sha256 = None
+    if mask is not None:
+        shape = decode(mask, limits=ctx.limits)
+        if (shape.width, shape.height) != (picture.width, picture.height):
+            size = f"{shape.width} × {shape.height}, the picture {picture.width} × {picture.height}"
+            raise ImageUnusable(f"The mask is {size} pixels.")
+        mask_sha256 = ctx.store.put(mask)
+    return Image(
+        kind=kind,
+        label=label,
+        filename=filename.replace("\x00", "")[-255:] or "picture",
+        sha256=ctx.store.put(data, hashlib.sha256(data).hexdigest()),
+        mask_sha256=mask_sha256,
+        format=picture.format,
+        width=picture.width,
+        height=picture.height,
+        bytes=len(data),
+        created_by=by,
+    )
+
+
+def listed(session: Session, product: str, *, kind: str | None, after: str | None, limit: int) -> tuple[list[Image], str | None]:
+    """A product's pictures, newest first."""
+    return queries.images(session, products.get(session, product).id, kind=kind, after=after, limit=limit)
+
+
+def get(session: Session, product: str, image_id: str) -> Image:
+    """One picture's row."""
+    image = queries.image(session, products.get(session, product).id, image_id)
+    if image is None:
+        raise NotFound("There is no picture of this id.")
+    return image
+
+
+def remove(session: Session, product: str, image_id: str) -> None:
+    """Take a picture out of the next enrolment; recipes already made keep its digest, and the store its bytes."""
+    session.delete(get(session, product, image_id))

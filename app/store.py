@@ -1,0 +1,81 @@
+"""Pictures and maps by the digest of their bytes: written once, never changed, never half there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+
+from app.errors import NotFound, Unavailable
+
+
+class Store:
+    """A content-addressed folder (or any fsspec file system: `memory://…`, `s3://…`)."""
+
+    def __init__(self, url: str) -> None:
+        self.fs, self.root = fsspec.core.url_to_fs(url)
+        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+
+    def path(self, sha256: str) -> str:
+        """Where an object lies."""
+        return f"{self.root}/{sha256[:2]}/{sha256}"
+
+    def put(self, data: bytes, sha256: str | None = None) -> str:
+        """Keep the bytes, durably; returns their digest. The same bytes again cost one look.
+
+        Raises `Unavailable` (`storage_unavailable`) when the disk is full, read-only or away; nothing is left half-written."""
+        sha256 = sha256 or hashlib.sha256(data).hexdigest()
+        path = self.path(sha256)
+        if self._local:
+            self._guard(lambda: _write(Path(path), data))
+        elif not self._guard(lambda: self.fs.exists(path)):
+            self._guard(lambda: self.fs.pipe_file(path, data))
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes. Raises `NotFound` where they are gone, `Unavailable` where they are damaged or the store is away."""
+        try:
+            data = bytes(self._guard(lambda: self.fs.cat_file(self.path(sha256))))
+        except FileNotFoundError as error:
+            raise NotFound("The stored object is gone.", code="object_gone", sha256=sha256) from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Unavailable(
+                "A stored object no longer has the digest it was stored under.", code="object_damaged", sha256=sha256
+            )
+        return data
+
+    def check(self) -> None:
+        """Raise `Unavailable` where the store cannot be written."""
+        self._guard(lambda: self.fs.makedirs(self.root, exist_ok=True))
+        probe = f"{self.root}/.probe-{uuid4().hex}"
+        self._guard(lambda: self.fs.pipe_file(probe, b"probe"))
+        self._guard(lambda: self.fs.rm_file(probe))
+
+    def _guard(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise Unavailable(f"The store cannot be used: {reason}.", code="storage_unavailable") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name[:16]}-{uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
