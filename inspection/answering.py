@@ -1,0 +1,125 @@
+"""Question and evidence in, checked answer out: the expert's evidence decides, the engine only words it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from inspection.claims import band
+from inspection.evidence import Answer, Evidence, EvidenceItem, Verdict
+from inspection.grounding import Check
+from inspection.phrases import SHA256 as PHRASES_SHA256
+from inspection.phrases import statement
+from inspection.questions import Question, QuestionRefused, understand
+from models.lmm.engines import Engine, Prompt
+
+__all__ = ["MAX_TOKENS", "Listener", "QuestionRefused", "answer", "build_prompt", "evidence_items"]
+
+MAX_TOKENS = 64
+Listener = Callable[[str, Any], None]
+"""Called with `evidence` (list of items) and `text` (a checked unit); the units joined by a space are the answer."""
+
+_SYSTEM = (
+    "You report the result of a visual inspection to a factory inspector. Use only the facts given. "
+    "Answer the question in one short sentence with words from the facts. Do not guess types, causes or prices."
+)
+_PRESENCE = {
+    Verdict.PASS: "The part is good. There is no defect.",
+    Verdict.REVIEW: "The detector is not sure.",
+    Verdict.REJECT: "The part has a defect.",
+}
+_POLICY = {
+    Verdict.PASS: "Release the part.",
+    Verdict.REVIEW: "A person should look at the part.",
+    Verdict.REJECT: "Set the part aside.",
+}
+
+
+def answer(
+    evidence: Evidence, question: str, engine: Engine, *, language: str | None = None, on_event: Listener | None = None
+) -> Answer:
+    """Answer one question about one inspection. Raises `QuestionRefused`, and whatever the engine raises.
+
+    A question in a language other than English gets the checked statement of that language; the engine is not asked, since the
+    check reads English only.
+    """
+    start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
+    asked = understand(question, language)
+    items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
+    tell("evidence", list(items))
+    insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)
+    check = Check(evidence, asked, statement(evidence, asked), only_statement=insufficient or asked.kind == "history")
+    own, units = "", list[str]()
+
+    def deliver(more: list[str]) -> None:
+        for unit in more:
+            units.append(unit)
+            tell("text", unit)
+
+    phrases = asked.language != "en"
+    if not phrases:
+        with closing(engine.generate(prompt, max_tokens=MAX_TOKENS)) as pieces:  # a listener that raises stops the generation
+            for piece in pieces:
+                own += piece
+                deliver(check.feed(piece))
+    deliver(check.finish())
+    name, sha256 = (f"phrases:{asked.language}", PHRASES_SHA256) if phrases else (engine.name, engine.sha256)
+    return Answer(
+        answer=" ".join(units),
+        own_words=own.strip(),
+        kind=asked.kind,
+        evidence=items,
+        grounding="insufficient" if insufficient else check.grounding,
+        agrees_with_detector=check.agrees,
+        model={"name": name, "sha256": sha256},
+        prompt_sha256=prompt.sha256,
+        latency_ms=(time.perf_counter() - start) * 1000,
+    )
+
+
+def build_prompt(evidence: Evidence, question: Question) -> Prompt:
+    """The evidence in plain words, then the question. No free text of the record (serial, lot, station) goes in."""
+    e, n = evidence, len(evidence.findings)
+    lines = [
+        f"The verdict is {e.verdict}.",
+        _PRESENCE[e.verdict],
+        "There is one finding." if n == 1 else f"There are {n or 'no'} findings.",
+    ]
+    for f in e.findings[:5]:
+        lines.append(f"The finding {f.id} is at the {f.place}.")
+        lines.append(f"The finding {f.id} is {band(f.area_pct)}: it covers {f.area_pct:.1f} % of the picture.")
+    for name, limit in (("review", e.thresholds.review), ("reject", e.thresholds.reject)):
+        if limit is not None:
+            lines.append(f"The score is {'over' if e.raw_score >= limit else 'under'} the {name} limit.")
+    return Prompt(_SYSTEM, "\n".join(["Facts:", *lines, _POLICY[e.verdict]]), question.text)
+
+
+def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem, ...]:
+    """What every answer on this inspection rests on; earlier inspections only where they were asked for."""
+    e, m, t = evidence, evidence.map_stats, evidence.thresholds
+    found = [
+        EvidenceItem(
+            "finding",
+            f.id,
+            {"place": f.place, "bbox": list(f.bbox), "area_pct": f.area_pct, "size": band(f.area_pct), "peak": f.peak},
+        )
+        for f in e.findings
+    ]
+    stats = {"max": m.max, "mean": m.mean, "peak_xy": list(m.peak_xy), "peak_place": m.peak_place}
+    reference = {
+        "sha256": e.recipe_sha256,
+        "verdict": str(e.verdict),
+        "reasons": list(e.reasons),
+        "raw_score": e.raw_score,
+        "score": e.score,
+        "thresholds": {"review": t.review, "reject": t.reject},
+    }
+    past = e.history if question.kind == "history" else ()
+    return (
+        *found,
+        EvidenceItem("map_stat", "map", stats),
+        EvidenceItem("reference", f"recipe:{e.recipe_number}", reference),
+        *(EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"}) for h in past),
+    )

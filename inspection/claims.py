@@ -1,0 +1,203 @@
+"""The grammar of the check: a clause of a model's reply is read into claims, or not read at all.
+
+The vocabulary is closed: a word outside it (a defect type, a cause, a price, another part, a hedge) makes a clause unreadable.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from inspection.evidence import Verdict
+
+BANDS = (("tiny", 0.1), ("small", 1.0), ("medium", 5.0), ("large", float("inf")))
+"""Size band and its upper end, per cent of the picture's area."""
+
+_COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBERS = {w: i for i, w in enumerate(_COUNTED)}
+_CELLS = {"upper": "top", "lower": "bottom", "center": "centre", "middle": "centre", "central": "centre"} | {
+    w: w for w in ("top", "bottom", "left", "right", "centre")
+}
+_SIZES = {"tiny": "tiny", "small": "small", "medium": "medium", "moderate": "medium", "large": "large", "big": "large"}
+_DEFECT_NOUNS = {"defect", "defects", "flaw", "flaws", "fault", "faults", "anomaly", "anomalies"}
+_DEFECT_ADJECTIVES = {"defective", "flawed", "faulty", "anomalous", "abnormal"}
+_SOUND = {"good", "normal", "fine", "ok", "okay", "acceptable", "sound"}
+_REGION = {"finding", "findings", "region", "regions", "standout"}
+_NEGATORS = {"no", "not", "none", "without", "free", "nothing"}
+_VERDICTS = (
+    dict.fromkeys(("pass", "passes", "passed", "release", "released", "accepted"), Verdict.PASS)
+    | dict.fromkeys(("review", "person"), Verdict.REVIEW)
+    | dict.fromkeys(("reject", "rejects", "rejected", "setaside"), Verdict.REJECT)
+)
+_ACTIONS = {"release", "released", "person", "setaside"}
+_SCOPES = {"largest": "largest", "biggest": "largest", "strongest": "strongest", "highest": "strongest", "peak": "strongest"}
+_RELATIONS = dict.fromkeys(("over", "above", "exceeds"), 1) | dict.fromkeys(("under", "below", "within"), -1)
+_PRONOUNS = {"it", "its", "they", "these", "all", "both", "each"}
+_EVERY = {"they", "these", "all", "both", "each"}
+_PARTS = {"part", "piece", "product"}
+_THINGS = {*_PARTS, "picture", "image", "map", "detector", "verdict"}
+_NEUTRAL = {
+    *_THINGS, *_PRONOUNS,
+    "a", "an", "the", "this", "that", "is", "are", "be", "there", "in", "on", "at", "of", "to", "with", "for", "by", "as", "and",
+    "has", "have", "show", "shows", "contain", "contains", "cover", "covers", "located", "lie", "lies", "found", "find", "finds",
+    "detected", "visible", "seen", "side", "corner", "area", "size", "about", "approximately", "any", "very", "should", "look",
+    "raw", "calibrated", "value", "score", "limit", "threshold",
+}  # fmt: skip
+_MULTI = (
+    (r"\bstands? out\b", "standout"),
+    (r"\bset (it |the part |this part )?aside\b", "setaside"),
+    (r"\bper ?cent\b", "%"),
+    (r"n['’]t\b", " not"),
+)
+
+
+@dataclass(slots=True)
+class Claims:
+    """What a text says, as far as the grammar reads it."""
+
+    present: set[bool] = field(default_factory=set)
+    regions: set[bool] = field(default_factory=set)
+    answers: set[bool] = field(default_factory=set)
+    places: set[str] = field(default_factory=set)
+    counts: set[int] = field(default_factory=set)
+    bands: set[str] = field(default_factory=set)
+    percents: set[str] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)
+    verdicts: set[Verdict] = field(default_factory=set)
+    actions: set[Verdict] = field(default_factory=set)
+    scopes: set[str] = field(default_factory=set)
+    every: set[bool] = field(default_factory=set)
+    relations: set[tuple[int, str]] = field(default_factory=set)
+    figures: set[tuple[str, str]] = field(default_factory=set)
+
+    def __or__(self, other: Claims) -> Claims:
+        return Claims(*(getattr(self, f) | getattr(other, f) for f in self.__slots__))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f) for f in self.__slots__ if f not in ("every", "scopes"))
+
+
+def band(area_pct: float) -> str:
+    """Size band of a finding that covers `area_pct` per cent of the picture."""
+    return next(name for name, end in BANDS if area_pct < end)
+
+
+def words_of(clause: str) -> list[str]:
+    """Lower-case words, numbers and left-over characters."""
+    low = clause.lower()
+    for pattern, word in _MULTI:
+        low = re.sub(pattern, word, low)
+    return re.findall(r"f\d+\b|\d+(?:\.\d+)?|%|[a-z]+|[^\s\w-]|\w", low)
+
+
+def read(clause: str, *, first: bool = False) -> Claims | None:
+    """Claims of one clause, or `None` when the grammar does not read it. `first`: it opens the reply, where yes and no answer."""
+    words, claims, i = words_of(clause), Claims(), 0
+    if (
+        first
+        and words
+        and words[0] in ("yes", "no")
+        and (len(words) == 1 or words[0] == "yes" or words[1] in ("there", "the", "it", "this"))
+    ):
+        claims.answers.add(words.pop(0) == "yes")
+    given = set(words)
+    negations = sum(w in _NEGATORS for w in words)
+    while i < len(words):
+        word, after = words[i], words[i + 1] if i + 1 < len(words) else ""
+        i += 1
+        if word in _CELLS:
+            run = [_CELLS[word]]
+            while i < len(words) and words[i] in _CELLS:
+                run.append(_CELLS[words[i]])
+                i += 1
+            place = _place(run)
+            if place is None:
+                return None
+            claims.places.add(place)
+        elif word in _VERDICTS and after in ("limit", "threshold"):
+            continue
+        elif word in _VERDICTS:
+            (claims.actions if word in _ACTIONS else claims.verdicts).add(_VERDICTS[word])
+        elif word in _SIZES:
+            claims.bands.add("tiny" if _SIZES[word] == "small" and words[i - 2 : i - 1] == ["very"] else _SIZES[word])
+        elif word == "one" and i > 1 and words[i - 2] in {"the", "this", *_SCOPES}:
+            continue
+        elif word in _NUMBERS or word[0].isdigit():
+            number = str(_NUMBERS.get(word, word))
+            quantity = next(
+                (w for w in reversed(words[max(0, i - 5) : i - 1]) if w in ("score", "limit", "threshold", "peak")), ""
+            )
+            if after == "%":
+                claims.percents.add(number)
+                i += 1
+            elif after == "times":
+                claims.figures.add(("times", number))
+                i += 1
+            elif quantity:
+                claims.figures.add((_limit(words[: i - 1]) if quantity in ("limit", "threshold") else quantity, number))
+            elif "." in number:
+                return None
+            else:
+                claims.counts.add(int(number))
+        elif re.fullmatch(r"f\d+", word):
+            claims.ids.add(word)
+        elif word in _SCOPES:
+            claims.scopes.add(_SCOPES[word])
+        elif word in _RELATIONS:
+            if not given & {"limit", "threshold"}:
+                return None
+            claims.relations.add((_RELATIONS[word], _limit(words[i:])))
+        elif word not in _NEUTRAL | _DEFECT_NOUNS | _DEFECT_ADJECTIVES | _SOUND | _REGION | _NEGATORS:
+            return None
+    claims.every |= {True} if given & _EVERY else set()
+    return claims if _polarity(claims, given, words, negations) else None
+
+
+def _polarity(claims: Claims, given: set[str], words: list[str], negations: int) -> bool:
+    """Add what the clause says about presence; whether the clause is sound grammar."""
+    noun, adjective, sound, region = (bool(given & s) for s in (_DEFECT_NOUNS, _DEFECT_ADJECTIVES, _SOUND, _REGION))
+    specific = claims.places or claims.bands or claims.percents
+    if negations > 1 or (sound and (noun or adjective or region)) or ((noun or adjective) and region):
+        return False
+    if (sound or adjective) and given & {
+        "map",
+        "detector",
+        "limit",
+        "threshold",
+        "picture",
+        "image",
+        "verdict",
+        "score",
+        "value",
+    }:
+        return False
+    if specific and given & _THINGS and not (noun or adjective or region or given & _PRONOUNS or claims.ids):
+        return claims.scopes == {"strongest"} and "map" in given and not claims.bands and not claims.percents and not negations
+    if negations and words == ["none"]:
+        claims.counts.add(0)
+    elif negations:
+        if not (noun or adjective or sound or region) or specific or claims.counts or claims.relations or claims.figures:
+            return False
+        if claims.verdicts or claims.actions or claims.ids or claims.scopes:
+            return False
+    none = claims.counts == {0}
+    if noun or adjective:
+        claims.present.add(not negations and not none)
+    if sound:
+        claims.present.add(bool(negations))
+    if region:
+        claims.regions.add(not negations and not none)
+    return True
+
+
+def _place(run: list[str]) -> str | None:
+    vertical, horizontal = {"top", "bottom"} & set(run), {"left", "right"} & set(run)
+    if len(vertical) > 1 or len(horizontal) > 1 or len(run) > 2:
+        return None
+    return " ".join([*vertical, *horizontal]) or "centre"
+
+
+def _limit(words: list[str]) -> str:
+    """Which limit the words speak of."""
+    kinds = [w for w in words if w in ("reject", "review")]
+    return f"{kinds[-1]} limit" if kinds else "limit"

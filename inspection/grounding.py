@@ -1,0 +1,195 @@
+"""The check: what a model says is held against the evidence before it leaves.
+
+A sentence is delivered only when the grammar of claims.py reads every word of it and the evidence bears every claim in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from inspection.claims import Claims, band, read
+from inspection.evidence import Evidence, Finding, Verdict
+from inspection.questions import Question
+
+
+@dataclass(frozen=True)
+class ClaimSet:
+    """Everything that may be said of one inspection: each answer is held against the same set, so none contradicts another."""
+
+    evidence: Evidence
+
+    def bears(self, claims: Claims, sense: int = 0) -> bool:
+        """Whether the evidence bears all claims of one sentence together; `sense` as in `Question`."""
+        e = self.evidence
+        decided = {Verdict.REJECT: True, Verdict.PASS: False}.get(e.verdict)
+        if any(p is not decided for p in claims.present) or any(r != bool(e.findings) for r in claims.regions):
+            return False
+        if any(sense == 0 or decided is None or said != (decided == (sense > 0)) for said in claims.answers):
+            return False
+        if any(v is not e.verdict for v in claims.verdicts | claims.actions):
+            return False
+        pool = self._pool(claims)
+        return (
+            pool is not None
+            and self._bears_places(claims, pool)
+            and self._bears_sizes(claims, pool)
+            and all(self._bears_relation(*r) for r in claims.relations)
+            and all(self._bears_figure(*f, pool) for f in claims.figures)
+        )
+
+    def _pool(self, claims: Claims) -> tuple[Finding, ...] | None:
+        """The findings a sentence speaks of; `None` when it names one that is not there."""
+        found = self.evidence.findings
+        if not claims.ids <= {f.id for f in found} or len(claims.scopes) + bool(claims.ids) > 1:
+            return None
+        if claims.ids:
+            return tuple(f for f in found if f.id in claims.ids)
+        if claims.scopes == {"largest"}:
+            return (max(found, key=lambda f: f.area_px),) if found else None
+        return found[:1] if claims.scopes else found
+
+    def _bears_places(self, claims: Claims, pool: tuple[Finding, ...]) -> bool:
+        if claims.counts and (claims.scopes or claims.ids):
+            return False
+        at = [f for f in pool if f.place in claims.places] if claims.places else list(pool)
+        if any(n != len(at) for n in claims.counts):
+            return False
+        if not pool:
+            return claims.places <= ({self.evidence.map_stats.peak_place} if claims.scopes else set())
+        if (claims.every or len(claims.ids) > 1) and claims.places:
+            return {f.place for f in pool} == claims.places
+        return claims.places <= {f.place for f in pool}
+
+    def _bears_sizes(self, claims: Claims, pool: tuple[Finding, ...]) -> bool:
+        if not claims.bands and not claims.percents:
+            return True
+        at = [f for f in pool if not claims.places or f.place in claims.places]
+        return bool(at) and all(
+            {band(f.area_pct)} >= claims.bands and all(_rounds(f.area_pct, p) for p in claims.percents) for f in at
+        )
+
+    def _bears_relation(self, side: int, which: str) -> bool:
+        t = self.evidence.thresholds
+        limit = {"reject limit": t.reject, "review limit": t.review}.get(which, t.reject if side > 0 else t.review)
+        return limit is not None and (self.evidence.raw_score >= limit) == (side > 0)
+
+    def _bears_figure(self, what: str, number: str, pool: tuple[Finding, ...]) -> bool:
+        e, t = self.evidence, self.evidence.thresholds
+        peak = pool[0].peak if pool else e.map_stats.max
+        truths: dict[str, float | None] = {"reject limit": t.reject, "review limit": t.review, "limit": t.reject, "peak": peak}
+        if what == "score":
+            return _rounds(e.raw_score, number) or (e.score is not None and _rounds(e.score, number))
+        truth = (peak / t.reject if t.reject else None) if what == "times" else truths[what]
+        return truth is not None and _rounds(truth, number)
+
+
+def _rounds(truth: float, said: str) -> bool:
+    decimals = len(said.partition(".")[2])
+    return abs(truth - float(said)) <= 0.5 * 10.0**-decimals + 1e-9
+
+
+def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
+    """Whether claims already borne say what the question asks for, of every finding."""
+    found = evidence.findings
+    if question.kind == "yes_no":
+        return bool(claims.answers or claims.present or claims.verdicts)
+    if question.kind == "action":
+        return bool(claims.actions)
+    if not found and question.kind in ("place", "count", "size"):
+        return claims.counts == {0} or False in claims.regions or False in claims.present
+    if question.kind == "place":
+        return claims.places >= {f.place for f in found}
+    if question.kind == "count":
+        return len(found) in claims.counts
+    if question.kind == "size":
+        return bool(claims.percents) or claims.bands >= {band(f.area_pct) for f in found}
+    return bool(claims.present or claims.verdicts) and (not found or bool(claims.places or claims.counts))
+
+
+class Check:
+    """Reads a reply as it is made and gives out what may be delivered, unit by unit."""
+
+    def __init__(self, evidence: Evidence, question: Question, statement: str, *, only_statement: bool = False) -> None:
+        self._set, self._question, self._statement = ClaimSet(evidence), question, statement
+        self._only = only_statement
+        self._rest, self._sentences, self._dropped, self._kept = "", 0, False, list[str]()
+        self._stated = False
+        self._claims = Claims()
+        self.opinions: set[bool] = set()
+        """What the model itself said about presence, borne or not."""
+
+    def feed(self, piece: str) -> list[str]:
+        """Take more of the reply; the units that can be delivered now."""
+        *whole, self._rest = re.split(r"(?<=[.!?])\s+|\n+", self._rest + piece)
+        return [unit for sentence in whole for unit in self._sentence(sentence)]
+
+    def finish(self) -> list[str]:
+        """The reply is over: what remains to be delivered, the checked statement where the reply did not answer."""
+        units = self._sentence(self._rest)
+        if not self._stated and (
+            self._only or not answers(self._claims, self._question, self._set.evidence) or self._names_type()
+        ):
+            units.append(self._state())
+        return units
+
+    @property
+    def grounding(self) -> str:
+        """`grounded`, `mended` or `replaced`, once finished."""
+        if not self._kept:
+            return "replaced"
+        return "mended" if self._dropped or self._stated else "grounded"
+
+    @property
+    def agrees(self) -> bool:
+        """False when the model's own words took the other side of a decided verdict."""
+        decided = {Verdict.REJECT: True, Verdict.PASS: False}.get(self._set.evidence.verdict)
+        return decided is None or (not decided) not in self.opinions
+
+    def _names_type(self) -> bool:
+        return self._question.names_type and self._question.kind in ("place", "count", "size")
+
+    def _sentence(self, sentence: str) -> list[str]:
+        sentence = sentence.strip()
+        if not sentence:
+            return []
+        first = self._sentences == 0
+        self._sentences += 1
+        kept, claims, whole = self._longest(sentence, first)
+        if self._only or not kept or kept in self._kept:
+            self._dropped = True
+            return [] if self._only or self._stated or kept else [self._state()]
+        self._kept.append(kept)
+        self._claims |= claims
+        if whole:
+            return [kept]
+        self._dropped = True
+        return [kept] if self._stated else [kept, self._state()]
+
+    def _state(self) -> str:
+        self._stated = True
+        lead, _, rest = self._statement.partition(" ")  # "Yes." is not said twice
+        return rest if self._claims.answers and lead in ("Yes.", "No.") else self._statement
+
+    def _longest(self, sentence: str, first: bool) -> tuple[str, Claims, bool]:
+        """The longest run of clauses from the start that the evidence bears, its claims, and whether it is the whole sentence."""
+        cuts = [m.span() for m in re.finditer(r"\s*[,;:]\s+|\s+(?=(?:and|but|which|because|with)\b)", sentence)]
+        edges = [(0, 0), *cuts, (len(sentence), len(sentence))]
+        clauses = [sentence[a:b].rstrip(".!") for (_, a), (b, _) in pairwise(edges)]
+        parsed = [read(c.removeprefix("and ").removeprefix("but "), first=first and i == 0) for i, c in enumerate(clauses)]
+        for claims in parsed:
+            self.opinions |= claims.present if claims else set()
+            if claims and self._question.sense:
+                self.opinions |= {said == (self._question.sense > 0) for said in claims.answers}
+        for n in range(len(clauses), 0, -1):
+            union = Claims()
+            for claims in parsed[:n]:
+                if claims is None:
+                    break
+                union |= claims
+            else:
+                if union and self._set.bears(union, self._question.sense):
+                    whole = n == len(clauses)
+                    return (sentence if whole else sentence[: edges[n][0]].rstrip(" ,;:") + "."), union, whole
+        return "", Claims(), False

@@ -1,0 +1,98 @@
+"""The catalogue of checked statements: what may be said of an inspection without a language model, in several languages."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from inspection.claims import band
+from inspection.evidence import Evidence, Verdict
+from inspection.questions import Question
+
+_FILE = Path(__file__).with_name("phrases.toml").read_bytes()
+CATALOGUE: dict[str, dict[str, Any]] = tomllib.loads(_FILE.decode())
+SHA256 = hashlib.sha256(_FILE).hexdigest()
+"""Digest of the catalogue: an answer made of phrases alone names it as its model."""
+
+_LISTED = 5
+
+
+def statement(evidence: Evidence, question: Question) -> str:
+    """The checked statement that answers a question of this kind, in its language. No free text of the record goes in."""
+    return (" " if question.language != "ja" else "").join(_Speaker(evidence, question).sentences())
+
+
+class _Speaker:
+    def __init__(self, evidence: Evidence, question: Question) -> None:
+        self.e, self.q = evidence, question
+        self._words = CATALOGUE[question.language]
+
+    def say(self, key: str, **values: object) -> str:
+        return str(self._words[key]).format(**values)
+
+    def place(self, place: str) -> str:
+        return str(self._words.get("places", {}).get(place, place))
+
+    def band(self, area_pct: float) -> str:
+        return str(self._words.get("bands", {}).get(band(area_pct), band(area_pct)))
+
+    def sentences(self) -> list[str]:
+        verdict, kind = self.say(self.e.verdict), self.q.kind
+        if kind == "yes_no":
+            return [*self._lead(), verdict, *([self._findings()] if self.e.findings else [])]
+        if kind in ("place", "count", "size"):
+            no_defect = [verdict] if self.e.verdict is not Verdict.REJECT else []
+            return [*no_defect, self._findings(), *self._highest(), *([self.say("type")] if self.q.names_type else [])]
+        if kind == "type":
+            return [self.say("type"), verdict, self._findings()]
+        if kind == "action":
+            listed = ", ".join(f.id for f in self.e.findings)
+            return [self.say(f"do_{self.e.verdict}", ids=self.say("ids", ids=listed) if listed else "")]
+        if kind == "history":
+            return self._history()
+        if kind == "unanswerable":
+            return [self.say("unanswerable"), verdict]
+        return [verdict, self._findings(), *self._highest(), *self._ratio()]
+
+    def _lead(self) -> list[str]:
+        if self.q.sense == 0 or self.e.verdict is Verdict.REVIEW:
+            return []
+        return [self.say("yes" if (self.e.verdict is Verdict.REJECT) == (self.q.sense > 0) else "no")]
+
+    def _findings(self) -> str:
+        found = self.e.findings
+        if not found:
+            return self.say("none")
+        entries = [
+            self.say("entry", id=f.id, place=self.place(f.place), band=self.band(f.area_pct), pct=_pct(f.area_pct))
+            for f in found[:_LISTED]
+        ]
+        if len(found) > _LISTED:
+            entries.append(self.say("more", n=len(found) - _LISTED))
+        return self.say("one" if len(found) == 1 else "many", n=len(found), list=", ".join(entries))
+
+    def _highest(self) -> list[str]:
+        return [] if self.e.findings else [self.say("highest", place=self.place(self.e.map_stats.peak_place))]
+
+    def _ratio(self) -> list[str]:
+        reject = self.e.thresholds.reject
+        return [self.say("ratio", ratio=f"{self.e.raw_score / reject:.2f}")] if reject else []
+
+    def _history(self) -> list[str]:
+        past = self.e.history
+        if not past:
+            return [self.say("no_history"), self.say(self.e.verdict)]
+        counts = Counter(str(h["verdict"]) for h in past)
+        said = [self.say("history", n=len(past), passed=counts["pass"], review=counts["review"], rejected=counts["reject"])]
+        for place in dict.fromkeys(f.place for f in self.e.findings[:_LISTED]):
+            there = [h for h in past if place in h.get("places", ())]
+            date = str(there[0]["created_at"])[:10] if there else ""
+            said.append(self.say("same" if there else "never", n=len(there), place=self.place(place), date=date))
+        return said
+
+
+def _pct(area_pct: float) -> str:
+    return f"{area_pct:.1f}" if area_pct >= 0.1 else f"{area_pct:.3f}"

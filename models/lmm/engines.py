@@ -1,0 +1,122 @@
+"""Language engines behind one protocol: a prompt goes in, text comes out piece by piece. Importing this loads no transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from models import catalog
+
+WEIGHTS = "smollm2_135m_instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What an engine reads. `system` and `context` are the same for all questions on one inspection: a prefix to cache."""
+
+    system: str
+    context: str
+    question: str
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the canonical JSON of all parts, lower-case hex."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+class Engine(Protocol):
+    """A language model. One call at a time; closing the iterator stops the generation."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights, lower-case hex."""
+        ...
+
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
+        """Yield the reply in pieces; their concatenation is the whole reply."""
+        ...
+
+
+class BuiltinEngine:
+    """SmolLM2-135M-Instruct in float32 on one thread: greedy, with the key-value cache kept between prompts that begin alike.
+
+    Raises the catalogue's `WeightsMissing` when the weights were never pulled.
+    """
+
+    name = WEIGHTS
+
+    def __init__(self, progress: Callable[[str], None] | None = None) -> None:
+        tell = progress or (lambda stage: None)
+        tell("weights")
+        folder = catalog.locate(WEIGHTS)
+        self.sha256 = catalog.entries()[WEIGHTS].sha256
+        tell("libraries")
+        import torch
+        import transformers
+
+        torch.set_num_threads(1)
+        self._torch = torch
+        tell("tokenizer")
+        self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tell("model")
+        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
+        ).eval()
+        self._ends = {self._tokenizer.eos_token_id, self._tokenizer.convert_tokens_to_ids("<|im_end|>")}
+        self._cache: Any = None
+        self._cached: list[int] = []
+
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """Token ids of the chat-formatted prompt, ending where the reply begins. Control tokens inside the texts are defused."""
+        turns = [
+            {"role": "system", "content": _plain(prompt.system)},
+            {"role": "user", "content": f"{_plain(prompt.context)}\n\nQuestion: {_plain(prompt.question)}"},
+        ]
+        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
+        """Greedy decoding; the part of the prompt shared with the last one is not computed again."""
+        torch = self._torch
+        ids = self.tokens(prompt)
+        shared = self._rewind(ids)
+        pending, made, said = ids[shared:], list[int](), ""
+        for _ in range(max_tokens):
+            with torch.inference_mode():
+                out = self._model(
+                    input_ids=torch.tensor([pending]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+                )  # [1, T] → logits [1, 1, V]
+            self._cache = out.past_key_values
+            self._cached += pending
+            token = int(out.logits[0, -1].argmax())
+            if token in self._ends:
+                break
+            made.append(token)
+            pending = [token]
+            text = self._tokenizer.decode(made)
+            if not text.endswith("\ufffd"):  # half a character: wait for its other bytes
+                if len(text) > len(said):
+                    yield text[len(said) :]
+                said = text
+
+    def _rewind(self, ids: list[int]) -> int:
+        """Cut the cache back to what it shares with `ids`; how many tokens that is (at least one is left to compute)."""
+        shared = 0
+        while shared < min(len(ids) - 1, len(self._cached)) and ids[shared] == self._cached[shared]:
+            shared += 1
+        if self._cache is None or shared == 0:
+            self._cache, self._cached = None, []
+            return 0
+        if len(self._cached) > shared:
+            self._cache.crop(shared - len(self._cached))
+        self._cached = self._cached[:shared]
+        return shared
+
+
+def _plain(text: str) -> str:
+    return text.replace("<|", "< |").replace("|>", "| >")
