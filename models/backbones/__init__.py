@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from models import catalog
+from models.catalog import files, packages
 
 if TYPE_CHECKING:
     import torch
@@ -82,10 +85,35 @@ _CATALOGUED = {
 
 
 def spec(name: str) -> BackboneSpec:
-    """The backbone of that name. Raises catalog.UnknownWeight."""
+    """The backbone of that name: a catalogued one, or timm's `resnet18`, `timm:resnet18`, `timm:resnet18:layer1+layer2`.
+
+    timm's are asked of timm once and then remembered, so that a recipe on them is served without torch. Raises UnknownWeight.
+    """
     if name in _CATALOGUED:
         return _CATALOGUED[name]
-    raise catalog.UnknownWeight(f"There is no backbone named {name!r}.", name=name)
+    if not re.fullmatch(r"(timm:)?[a-z]\w*(\.\w+)?(:[\w.]+(\+[\w.]+)*)?", name):
+        raise catalog.UnknownWeight(
+            f"{name!r} is no backbone's name; write {', '.join(_CATALOGUED)} or timm:resnet18.", name=name
+        )
+    known = catalog.home() / "backbones" / f"{name.removeprefix('timm:').replace(':', '-')}-{GRAPHS}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        said: dict[str, Any] = json.loads(known.read_text())
+        return BackboneSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+    from models.backbones import networks
+
+    architecture, _, layers = name.removeprefix("timm:").partition(":")
+    found = networks.describe(architecture, tuple(layers.split("+")) if layers else ("layer2", "layer3"))
+    with contextlib.suppress(OSError):
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with files.replaced(known) as path:
+            path.write_text(json.dumps(asdict(found)))
+    return found
+
+
+def pull(name: str, progress: catalog.Progress | None = None) -> Path:
+    """Put a backbone's weights on the shelf and export its graph at the default size. Raises as `catalog.pull`."""
+    catalog.pull(spec(name).weights, progress)
+    return graph(name, spec(name).image_size)
 
 
 def preprocess(image: NDArray[np.uint8], spec: BackboneSpec, size: int) -> NDArray[np.float32]:
@@ -121,7 +149,8 @@ def build(name: str) -> torch.nn.Module:
 def graph(name: str, size: int) -> Path:
     """The backbone as an ONNX file for pictures of one size, any batch: `[B, 3, size, size]` → `[B, h*w, D]`, float32.
 
-    Made once, in a process of its own so that the caller never imports torch. Raises as `build`, and catalog.PullFailed.
+    Made once, in a process of its own so that the caller never imports torch; made again when the file was changed.
+    Raises as `build`, ValueError for a size the backbone cannot take, and catalog.PullFailed.
     """
     known = spec(name)
     known.grid(size)
@@ -129,10 +158,30 @@ def graph(name: str, size: int) -> Path:
     made_of = [GRAPHS, asdict(known), catalog.entries()[known.weights].sha256]
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     path = catalog.home() / "graphs" / f"{folder.name}-{size}-{key}.onnx"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.is_file():
-                with catalog.replaced(path) as scratch:
-                    catalog.python(["graph", name, str(size), str(scratch)], what=f"export {name} at {size} px")
+    if not _intact(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not _intact(path):
+                    with files.replaced(path) as scratch:
+                        packages.convert(["graph", name, str(size), str(scratch)], what=f"export {name} at {size} px")
+                    files.trust(path.with_suffix(".json"), {path.name: files.file_sha256(path)})
+        except OSError as error:
+            raise catalog.PullFailed(
+                f"The graph of {name} could not be written to {path.parent}: {error.strerror or error}."
+            ) from error
     return path
+
+
+def _intact(path: Path) -> bool:
+    """Whether the graph is the one that was exported: by size and time, and by digest where those changed."""
+    marker = path.with_suffix(".json")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        digest = json.loads(marker.read_text())[path.name][0]
+        if files.trusted(marker, {path.name: digest}):
+            return True
+        if files.file_sha256(path) == digest:
+            with contextlib.suppress(OSError):
+                files.trust(marker, {path.name: digest})
+            return True
+    return False

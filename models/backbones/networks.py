@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import backbones, catalog
+
 if TYPE_CHECKING:
     from models.backbones import BackboneSpec
 
@@ -25,14 +27,45 @@ def tensor_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+def describe(architecture: str, layers: tuple[str, ...]) -> BackboneSpec:
+    """What timm says of a convolutional network and those of its layers. Raises catalog.UnknownWeight."""
+    if not timm.is_model(architecture):
+        raise catalog.UnknownWeight(f"Neither the catalogue nor timm has a backbone named {architecture!r}.", name=architecture)
+    stages = _stages(architecture)
+    if len({stage["reduction"] for stage in stages.values()}) < 2:
+        raise catalog.UnknownWeight(f"{architecture} is no convolutional network with stages; use dinov2_vits14 for a ViT.")
+    if unknown := [layer for layer in layers if layer not in stages]:
+        message = f"{architecture} has no {', '.join(unknown)}; name layers of {', '.join(stages)}: `timm:{architecture}:A+B`."
+        raise catalog.UnknownWeight(message, layers=list(stages))
+    config = timm.get_pretrained_cfg(architecture)
+    if config is None or not config.hf_hub_id:
+        raise catalog.UnknownWeight(f"timm names no trained weights for {architecture} on the hub.", name=architecture)
+    return backbones.BackboneSpec(
+        name="timm:" + architecture + ("" if layers == ("layer2", "layer3") else ":" + "+".join(layers)),
+        weights=config.hf_hub_id,
+        architecture=architecture,
+        layers=layers,
+        width=sum(stages[layer]["num_chs"] for layer in layers),
+        stride=stages[layers[0]]["reduction"],
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        l2_normalised=False,
+        image_size=224,
+    )
+
+
+def _stages(architecture: str) -> dict[str, dict[str, Any]]:
+    with torch.device("meta"):
+        return {stage["module"]: stage for stage in timm.create_model(architecture, features_only=True).feature_info}
+
+
 class ConvolutionFeatures(nn.Module):
     """A CNN's layers as PatchCore joins them (section 3.1): `[B, 3, H, W]` → `[B, D, h, w]`, h×w of the first layer."""
 
     def __init__(self, spec: BackboneSpec, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        with torch.device("meta"):
-            names = [layer["module"] for layer in timm.create_model(spec.architecture, features_only=True).feature_info]
-        indices = [names.index(layer) for layer in spec.layers]
+        stages = list(_stages(spec.architecture))
+        indices = [stages.index(layer) for layer in spec.layers]
         # `exportable` as anomalib asks it, so that both compute the same graph
         self.network = timm.create_model(spec.architecture, features_only=True, exportable=True, out_indices=indices)
         _load(self.network, tensors)
@@ -64,7 +97,7 @@ class TransformerFeatures(nn.Module):
         """Positions of a grid `[1, h, w, D]`."""
         tokens = self.positions[:, 1:]
         side = math.isqrt(int(tokens.shape[1]))
-        square = tokens.reshape(1, side, side, -1)
+        square: Tensor = tokens.reshape(1, side, side, -1)
         if grid == (side, side):
             return square
         return functional.interpolate(square.permute(0, 3, 1, 2), size=grid, mode="bicubic").permute(0, 2, 3, 1)
@@ -80,7 +113,7 @@ class TransformerFeatures(nn.Module):
         tokens = (patches + self.place((int(h), int(w)))).flatten(1, 2)
         cls = (self.cls + self.positions[:, :1]).expand(tokens.shape[0], -1, -1)
         tokens = self.blocks(torch.cat([cls, tokens], 1))[:, 1:]
-        return functional.normalize(tokens, dim=-1).transpose(1, 2).unflatten(2, (int(h), int(w)))
+        return functional.normalize(tokens, dim=-1).transpose(1, 2).reshape(-1, tokens.shape[2], int(h), int(w))
 
 
 def features(spec: BackboneSpec, file: Path) -> ConvolutionFeatures | TransformerFeatures:
@@ -94,6 +127,11 @@ def export(network: ConvolutionFeatures | TransformerFeatures, spec: BackboneSpe
     if isinstance(network, TransformerFeatures):
         network.fix(spec.grid(size))
 
+    pictures = torch.zeros(2, 3, size, size)
+    shape = tuple(network(pictures).shape)
+    if shape != (2, spec.width, *spec.grid(size)):
+        raise ValueError(f"{spec.name} gives {shape} at {size} px, not {(2, spec.width, *spec.grid(size))}")
+
     class Flat(nn.Module):
         def forward(self, images: Tensor) -> Any:
             return network(images).flatten(2).transpose(1, 2)
@@ -105,7 +143,7 @@ def export(network: ConvolutionFeatures | TransformerFeatures, spec: BackboneSpe
         warnings.simplefilter("ignore")  # the tracer's: sizes are fixed on purpose
         torch.onnx.export(
             flat,
-            (torch.zeros(2, 3, size, size),),
+            (pictures,),
             str(path),
             input_names=["images"],
             output_names=["features"],
