@@ -15,7 +15,7 @@ from models import backbones
 
 Floats = NDArray[np.float32]
 
-BLOCK = 1 << 21  # similarities held at once by `nearest`: 8 MiB
+BLOCK = 1 << 21  # similarities held at once by a search: 8 MiB
 SIGMA = 4.0  # anomalib's blur of both experts' maps
 
 
@@ -39,40 +39,50 @@ class Backbone:
 
     def features(self, images: Floats) -> Floats:
         """`[B, 3, size, size]` → `[B, h*w, D]`, patches row by row. One picture a run: a CPU gains nothing from batches."""
-        runs: list[Floats] = [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
-        return np.concatenate(runs) if len(runs) > 1 else runs[0]
+        features: Floats = np.concatenate(
+            [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
+        )
+        return features
 
 
-def square_norms(bank: Floats) -> Floats:
-    """|y|² of every bank row, `[M]`."""
-    return np.einsum("md,md->m", bank, bank)
+class Bank:
+    """A memory bank `[M, D]` ready for exact search.
 
-
-def nearest(bank: Floats, bank_sq_norms: Floats, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Each query's nearest bank row: Euclidean distances `[Q]` and row numbers `[Q]`.
-
-    argmax(x·y − |y|²/2) by matrix products in blocks of at most `BLOCK` similarities; the winner's distance is taken
-    from the difference itself, so that it does not suffer the cancellation of |x|² + |y|² − 2x·y.
+    Nearest is argmax(x·y − |y|²/2), one matrix product. Features lie far from zero beside their differences, so both sides
+    are taken about the bank's mean first, and the winner's distance from the difference itself: nothing cancels.
     """
-    if not len(bank):
-        raise ValueError("an empty memory bank has no nearest row")
-    rows = min(len(bank), 4096)
-    step = max(1, BLOCK // rows)
-    half = bank_sq_norms / 2
-    index = np.empty(len(queries), np.int64)
-    for q in range(0, len(queries), step):
-        part = queries[q : q + step]
-        best = np.full(len(part), -np.inf, np.float32)
-        for m in range(0, len(bank), rows):
-            similarity = part @ bank[m : m + rows].T
-            similarity -= half[m : m + rows]
-            winner = similarity.argmax(1)
-            value = similarity[np.arange(len(part)), winner]
-            better = ~(value <= best)  # a NaN wins, and shows in the distance
-            index[q : q + step][better] = winner[better] + m
-            best[better] = value[better]
-    difference = queries - bank[index]
-    return np.sqrt(np.einsum("qd,qd->q", difference, difference)), index
+
+    def __init__(self, rows: Floats) -> None:
+        if not len(rows):
+            raise ValueError("an empty memory bank has no nearest row")
+        self.rows = rows
+        self._centre = rows.mean(0)
+        about = rows - self._centre
+        half = np.einsum("md,md->m", about, about) / -2
+        self._table = np.concatenate([about, half[:, None]], 1)
+        self.nbytes = rows.nbytes + self._table.nbytes
+
+    def nearest(self, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """Each query's Euclidean distance to its nearest row and that row's number, `[Q]` each; NaN for a NaN query.
+
+        At most `BLOCK` similarities are held at once.
+        """
+        height = min(len(self._table), 4096)
+        step = BLOCK // height
+        asked = np.concatenate([queries - self._centre, np.ones((len(queries), 1), np.float32)], 1)
+        index = np.zeros(len(queries), np.int64)
+        for q in range(0, len(queries), step):
+            part, chosen = asked[q : q + step], index[q : q + step]
+            best = np.full(len(part), -np.inf, np.float32)
+            for m in range(0, len(self._table), height):
+                similarity = part @ self._table[m : m + height].T
+                winner = similarity.argmax(1)
+                value = similarity[np.arange(len(part)), winner]
+                better = value > best
+                chosen[better] = winner[better] + m
+                best[better] = value[better]
+        difference = queries - self.rows[index]
+        return np.sqrt(np.einsum("qd,qd->q", difference, difference)), index
 
 
 def blur(image: Floats, sigma: float = SIGMA) -> Floats:
@@ -111,5 +121,4 @@ def anomaly_map(patches: Floats, size: int, upsampling: Upsampling) -> Floats:
     Equal to anomalib's interpolate and dense 33×33 convolution. Blur reflects at the borders, so `size` must be over 16.
     """
     rows, columns = (_operator(side, size, upsampling) for side in patches.shape)
-    heat: Floats = rows @ patches @ columns.T
-    return heat
+    return np.asarray(rows @ patches @ columns.T, np.float32)

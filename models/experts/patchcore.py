@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
-from models.runtime import Backbone, anomaly_map, nearest, square_norms
+from models.runtime import Backbone, Bank, anomaly_map
 
 ROWS = 2000
 BUDGET_MIB = 256
@@ -77,19 +77,29 @@ def fit_patchcore(
 
 
 def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int) -> Iterator[RawScore]:
-    """Each normal picture against the bank rows of the others, in order; nothing for a single picture.
+    """Each normal picture against a bank without its rows, in order; nothing for a single picture.
 
-    Raises FeaturesRefused when all rows come from one picture (a bank far too small for its pictures).
+    A row taken out is replaced by the patch of another picture nearest to it. A coreset keeps one row for what all pictures
+    share, and without its replacement the picture that lent it would be scored against a bank with a hole.
     """
     bank, source = state["memory_bank"], state["source"]
     if len(features) < 2:
         return
+    stand_ins = _stand_ins(features, bank, source)
     for number, one in enumerate(features):
-        others = bank[source != number]
-        if not len(others):
-            raise FeaturesRefused(f"every row of the memory bank comes from picture {number}: keep more rows")
-        distances, _ = nearest(others, square_norms(others), checked(one))
-        yield _raw(distances, image_size)
+        others = np.where((source == number)[:, None], stand_ins, bank)
+        yield _raw(Bank(others).nearest(checked(one))[0], image_size)
+
+
+def _stand_ins(features: Sequence[Floats], bank: Floats, source: NDArray[np.int32]) -> Floats:
+    """For each bank row the nearest patch of all pictures but its own, `[M, D]`; one pass over the features."""
+    chosen, best = bank.copy(), np.full(len(bank), np.inf, np.float32)
+    for number, one in enumerate(features):
+        patches = checked(one)
+        distances, index = Bank(patches).nearest(bank)
+        nearer = (distances < best) & (source != number)
+        chosen[nearer], best[nearer] = patches[index[nearer]], distances[nearer]
+    return chosen
 
 
 class PatchCore:
@@ -100,9 +110,8 @@ class PatchCore:
     def __init__(self, state: Mapping[str, np.ndarray], backbone: Backbone) -> None:
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
         self._backbone = backbone
-        self._bank = self._state["memory_bank"]
-        self._norms = square_norms(self._bank)
-        self.nbytes = sum(array.nbytes for array in self._state.values()) + self._norms.nbytes + backbone.nbytes
+        self._bank = Bank(self._state["memory_bank"])
+        self.nbytes = sum(array.nbytes for array in self._state.values()) + self._bank.nbytes + backbone.nbytes
 
     def state(self) -> State:
         return dict(self._state)
@@ -116,7 +125,7 @@ class PatchCore:
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()
-        found = [nearest(self._bank, self._norms, one)[0] for one in features]
+        found = [self._bank.nearest(one)[0] for one in features]
         searched = perf_counter()
         scores = [_raw(distances, self._backbone.size) for distances in found]
         if timings is not None:

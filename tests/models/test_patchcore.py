@@ -1,0 +1,173 @@
+"""PatchCore's coreset, its bounded fit and its leave-one-out, on drawn features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.experts import FeaturesRefused, FitCancelled, fit, leave_one_out, load_expert
+from models.experts.coreset import farthest_first
+from models.experts.patchcore import SHARED, fit_patchcore
+
+Features = list[np.ndarray]
+
+
+def drawn(pictures: int, seed: int = 0, patches: int = 49, width: int = 37) -> Features:
+    """Patches about a few centres, as real ones are."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, width)) * 3
+    return [
+        (centres[rng.integers(12, size=patches)] + rng.normal(size=(patches, width))).astype(np.float32) for _ in range(pictures)
+    ]
+
+
+def plain_farthest_first(points: np.ndarray, rows: int, first: int) -> tuple[list[int], list[float]]:
+    picks, radii = [first], []
+    nearest = np.linalg.norm(points - points[first], axis=1)
+    for _ in range(rows - 1):
+        picks.append(int(nearest.argmax()))
+        radii.append(float(nearest.max()))
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[picks[-1]], axis=1))
+    return picks, [*radii, float(nearest.max())]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 300), rows=st.integers(1, 80), width=st.integers(1, 70))
+def test_coreset_is_the_plain_greedy_one(seed: int, count: int, rows: int, width: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+    picture = np.arange(count, dtype=np.int32)
+    picks, shared, radius = farthest_first(points, rows, picture=picture, seed=seed)
+    expected, radii = plain_farthest_first(points.astype(np.float64), min(rows, count), int(picks[0]))
+    assert picks.tolist() == expected
+    assert not shared.any()
+    assert radius == pytest.approx(radii[-1], rel=1e-5)
+    assert radii == sorted(radii, reverse=True)  # the radius never increases
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_coreset_of_a_permutation_covers_as_well(seed: int) -> None:
+    """Another order is another first row, and no more: farthest-first is within twice the best radius from any start."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(200, 9)).astype(np.float32)
+    radii = []
+    for order in (np.arange(200), rng.permutation(200)):
+        picks, _, radius = farthest_first(points[order], 20, picture=np.zeros(200, np.int32), seed=seed)
+        assert len(set(picks.tolist())) == 20
+        chosen = points[order][picks]
+        assert np.linalg.norm(points[:, None] - chosen, axis=2).min(1).max() == pytest.approx(radius, rel=1e-5)
+        radii.append(radius)
+    assert max(radii) <= 2 * min(radii)
+
+
+def test_fit_is_deterministic_and_keeps_every_patch_that_fits() -> None:
+    features = drawn(6)
+    bank, source = fit_patchcore(iter(features), rows=100, seed=3)
+    again, _ = fit_patchcore(features, rows=100, seed=3)
+    other, _ = fit_patchcore(features, rows=100, seed=4)
+    assert (bank == again).all() and not (bank == other).all()
+    assert bank.shape == (100, 37) and bank.dtype == np.float32 and source.dtype == np.int32
+    for row, picture in zip(bank, source, strict=True):
+        assert (features[picture] == row).all(1).any()
+    everything, _ = fit_patchcore(features, rows=10_000, seed=3)
+    assert (everything == np.concatenate(features)).all()
+
+
+def test_fit_in_chunks_covers_within_the_sum_of_both_radii() -> None:
+    features = drawn(120, patches=300, width=64)
+    points = np.concatenate(features)
+
+    def radius(bank: np.ndarray) -> float:
+        squares = (points**2).sum(1)[:, None] + (bank**2).sum(1) - 2 * points @ bank.T
+        return float(np.sqrt(np.maximum(squares, 0).min(1).max()))
+
+    whole, _ = fit_patchcore(features, rows=200, seed=0)
+    chunked, source = fit_patchcore(features, rows=200, seed=0, budget_mib=1)  # 4,096 patches held, 36,000 offered
+    assert chunked.shape == whole.shape
+    assert set(source.tolist()) <= set(range(120)) and len(set(source.tolist())) > 20
+    for row, picture in zip(chunked, source, strict=True):
+        assert (features[picture] == row).all(1).any()
+    assert radius(chunked) <= 1.5 * radius(whole)
+
+
+def test_progress_rises_to_the_bank_and_cancel_stops() -> None:
+    seen: list[tuple[int, int]] = []
+    fit_patchcore(drawn(6), rows=200, seed=0, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (200, 200) and seen == sorted(seen)
+    with pytest.raises(FitCancelled):
+        fit_patchcore(drawn(6), rows=200, seed=0, cancelled=lambda: len(seen) > 0)
+    calls = iter([False] * 7 + [True] * 99)  # six pictures and one look before the first rows are chosen
+    with pytest.raises(FitCancelled):
+        fit_patchcore(drawn(6), rows=200, seed=0, cancelled=lambda: next(calls))
+
+
+@pytest.mark.parametrize("rows", [60, 10_000])
+def test_leave_one_out_never_sees_its_own_rows(rows: int) -> None:
+    features = drawn(5)
+    state = fit("patchcore", features, rows=rows)
+    scores = list(leave_one_out("patchcore", features, state, image_size=56))
+    for number, (one, raw) in enumerate(zip(features, scores, strict=True)):
+        others = state["memory_bank"][state["source"] != number].astype(np.float64)
+        expected = np.linalg.norm(one[:, None] - others, axis=2).min(1)
+        np.testing.assert_allclose(raw.patches.ravel(), expected, rtol=1e-4)
+        assert raw.score == pytest.approx(expected.max(), rel=1e-5)
+        assert raw.map.shape == (56, 56) and raw.patches.shape == (7, 7)
+    if rows > 245:  # every patch is kept: the bank of the others is the bank made without the picture
+        for number, raw in enumerate(scores):
+            without = [one for i, one in enumerate(features) if i != number]
+            bank, _ = fit_patchcore(without, rows=rows)
+            assert raw.score == pytest.approx(np.linalg.norm(features[number][:, None] - bank, axis=2).min(1).max(), rel=1e-5)
+
+
+def test_a_patch_that_stands_in_several_pictures_belongs_to_all() -> None:
+    """A flat background, or the same file twice: its row must not leave the bank with one of its owners."""
+    features = drawn(4)
+    for one in features:
+        one[:10] = 7.0
+    features.append(features[0].copy())
+    state = fit("patchcore", features, rows=150)
+    assert (state["source"][(state["memory_bank"] == 7.0).all(1)] == SHARED).all()
+    scores = list(leave_one_out("patchcore", features, state, image_size=56))
+    assert all((raw.patches.ravel()[:10] == 0).all() for raw in scores)
+
+
+def test_identical_pictures_are_at_distance_zero() -> None:
+    features = [drawn(1)[0]] * 8
+    state = fit("patchcore", features, rows=100)
+    assert len(state["memory_bank"]) == 49  # no more rows than different patches
+    assert [raw.score for raw in leave_one_out("patchcore", features, state, image_size=56)] == [0.0] * 8
+
+
+def test_one_picture_fits_and_has_nothing_to_leave_out() -> None:
+    features = drawn(1)
+    state = fit("patchcore", features, rows=20)
+    assert state["memory_bank"].shape == (20, 37)
+    assert list(leave_one_out("patchcore", features, state, image_size=56)) == []
+    with pytest.raises(FeaturesRefused, match="picture 0"):
+        list(leave_one_out("patchcore", features * 2, state, image_size=56))
+
+
+@pytest.mark.parametrize("kind", ["patchcore", "padim"])
+def test_bad_features_are_refused(kind: str) -> None:
+    bad = drawn(3)
+    bad[1][5, 5] = np.nan
+    with pytest.raises(FeaturesRefused, match="NaN"):
+        fit(kind, bad)
+    with pytest.raises(FeaturesRefused, match="beside"):
+        fit(kind, [*drawn(2), drawn(1, patches=48)[0]])
+    with pytest.raises(FeaturesRefused):
+        fit(kind, [])
+    with pytest.raises(FeaturesRefused, match="patches"):
+        fit(kind, [np.zeros((0, 4), np.float32)])
+    with pytest.raises(FitCancelled):
+        fit(kind, drawn(3), cancelled=lambda: True)
+
+
+def test_a_state_of_another_backbone_is_refused() -> None:
+    for kind in ("patchcore", "padim"):
+        with pytest.raises(ValueError, match="efficientnet_lite0"):
+            load_expert(kind, fit(kind, drawn(3)), backbone="efficientnet_lite0", image_size=224)
+    with pytest.raises(ValueError, match="unknown expert"):
+        load_expert("nearest", {}, backbone="efficientnet_lite0", image_size=224)
