@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.catalog import Entry, Progress, download, home, replaced
+from models.catalog import Entry, Progress, home
+from models.catalog.files import replaced
+from models.catalog.packages import download
 
 LICENCE = (
     "The solar cells are the ELPV dataset (package elpv-dataset), licensed CC BY-NC-SA 4.0: not for commercial use, share "
@@ -28,11 +30,7 @@ PACKAGE = Entry(
     version="1.0.0.post1",
     package_bytes=90801454,
     package_sha256="85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c",
-    member="elpv_dataset/data/labels.csv",
-    member_bytes=0,
-    member_sha256="",
-    conversion="",
-    bytes=0,
+    bytes=90801454,
     sha256="",
 )
 

