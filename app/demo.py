@@ -81,8 +81,7 @@ def run(parts: Parts, out: Path, console: Console) -> dict[str, Any]:
         "download_seconds": round(parts.download_seconds, 1),
     }
     exchanges = [report.Exchange(next(c for c in reviewed if c.name == e.card.name), e.question, e.answer) for e in exchanges]
-    scores = recipe["calibration"]["loo_scores"]
-    report.write(report.Report(parts.title, parts.notice, reviewed, exchanges, recipe, scores, summary), out / "report.html")
+    report.write(report.Report(parts.title, parts.notice, reviewed, exchanges, recipe, summary), out / "report.html")
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 

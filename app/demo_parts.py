@@ -82,7 +82,7 @@ def drawn_parts(seed: int, normal: int, each: int) -> Parts:
 
 
 def own_folder(folder: Path, test: Path | None, seed: int, normal: int, each: int) -> Parts:
-    """A folder in the MVTec AD convention, or `folder` of normal pictures and `test` (with or without `good` and defect folders)."""
+    """A folder in the MVTec AD convention, or `folder` of normal pictures and `test` (`good`, defects)."""
     train = folder / "train" / "good" if test is None else folder
     tests = folder / "test" if test is None else test
     if not train.is_dir() or not tests.is_dir():

@@ -68,8 +68,6 @@ class Report:
     exchanges: list[Exchange]
     recipe: dict[str, Any]
     """The body of `GET /v1/products/{p}/recipes/{n}`."""
-    normal_scores: list[float]
-    """Leave-one-out raw scores of the normal pictures."""
     summary: dict[str, Any]
 
 
@@ -80,7 +78,8 @@ def write(report: Report, path: Path) -> None:
     )
     environment.filters["picture"] = _data_uri
     environment.filters["si"] = lambda value: "–" if value is None else f"{value:.3g}"
-    reject = report.recipe["thresholds"]["reject"]["raw"] or max(report.normal_scores, default=1.0)
+    limits = {name: limit["raw"] for name, limit in report.recipe["thresholds"].items()}
+    reject = limits["reject"] or max(card.inspection["raw_score"] for card in report.cards)
     html = environment.get_template("report.html").render(
         r=report,
         s=report.summary,
@@ -89,7 +88,9 @@ def write(report: Report, path: Path) -> None:
         histogram=_histogram(report),
         bar=lambda raw: 100 * min(raw / (2 * reject), 1.0),
         reject=reject,
-        review=report.recipe["thresholds"]["review"]["raw"],
+        scale=report.recipe["heatmap_max"],
+        review=limits["review"],
+        calibration=report.recipe["calibration"],
         gradient=_gradient(16),
         grounding=GROUNDING,
         means={
@@ -133,7 +134,7 @@ def _groups(cards: list[Card]) -> list[tuple[str, str, list[Card]]]:
 
 def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 30) -> dict[str, Any]:
     """Coordinates of the drawing: bars of the normals' scores, the two limits, one dot for each inspected part."""
-    normal = np.asarray(report.normal_scores, dtype=np.float64)
+    normal = np.asarray(report.recipe["calibration"]["loo_scores"], dtype=np.float64)
     seen = np.asarray([card.inspection["raw_score"] for card in report.cards])
     limits = {name: report.recipe["thresholds"][name]["raw"] for name in ("review", "reject")}
     values = np.concatenate([normal, seen, [v for v in limits.values() if v is not None]])

@@ -1,0 +1,125 @@
+"""What this machine has and lacks for the service, with the way out of each lack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.settings import MIB, Settings
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    state: str
+    """`ok`, `warning` (works, not for long or not wholly) or `wrong`."""
+    found: str
+    way_out: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Look at everything; never raises for what it looks at, and changes nothing."""
+    return [*_machine(), *_disks(settings), *_weights(settings), _database(settings), _port(settings), _keys(settings)]
+
+
+def _machine() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", "ok", f"{version}, {os.cpu_count()} processors")
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) / MIB
+    except (OSError, KeyError, ValueError):
+        yield Check("memory", "ok", "not known on this system")
+        return
+    if free < 0.5:
+        yield Check("memory", "wrong", f"{free:.1f} GiB available", "The service needs 0.5 GiB, questions 1.5 GiB more.")
+    elif free < 2:
+        yield Check("memory", "warning", f"{free:.1f} GiB available", "Verdicts will do; questions need 1.5 GiB more.")
+    else:
+        yield Check("memory", "ok", f"{free:.1f} GiB available")
+
+
+def _disks(settings: Settings) -> Iterator[Check]:
+    from models.catalog import home
+
+    for name, variable, folder in (
+        ("weights folder", "KENSOR_HOME", settings.home or home()),
+        ("data folder", "KENSOR_DATA", settings.data),
+    ):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free / GIB
+        if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+            yield Check(name, "wrong", f"{folder} cannot be written", f"Give this user the folder, or set {variable} to another.")
+        elif free < 1:
+            yield Check(name, "wrong", f"{folder}: {free:.1f} GiB free", f"Make room, or set {variable} to another disk.")
+        else:
+            yield Check(name, "ok", f"{folder}: {free:.0f} GiB free")
+
+
+def _weights(settings: Settings) -> Iterator[Check]:
+    from models import catalog
+
+    if settings.home is not None:
+        os.environ["KENSOR_HOME"] = str(settings.home)
+    for name, entry in catalog.entries().items():
+        try:
+            catalog.locate(name)
+        except catalog.WeightsMissing:
+            yield Check(f"weights {name}", "warning", f"not pulled ({entry.role})", f"kensor weights pull {name}")
+        except catalog.CatalogError as error:
+            yield Check(f"weights {name}", "wrong", error.message, f"kensor weights pull {name}")
+        else:
+            yield Check(f"weights {name}", "ok", "pulled and verified")
+
+
+def _database(settings: Settings) -> Check:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from app.db import migrate
+    from app.db.engine import Database
+
+    try:
+        shown = make_url(settings.url).render_as_string(hide_password=True)
+        if settings.database_url is None and not (settings.data / "kensor.sqlite").exists():
+            return Check("database", "ok", f"{shown}: not made yet, the first start makes it")
+        database = Database(settings.url)
+        try:
+            standing = migrate.revision(database)
+        finally:
+            database.close()
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        return Check("database", "wrong", reason, "Start the database, or correct KENSOR_DATABASE_URL.")
+    if standing not in (None, migrate.HEAD):
+        way = "kensor db upgrade (take a backup first)"
+        return Check("database", "wrong", f"{shown} stands at {standing}, this version needs {migrate.HEAD}", way)
+    return Check("database", "ok", f"{shown}: {'empty, the first start fills it' if standing is None else 'at ' + standing}")
+
+
+def _port(settings: Settings) -> Check:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            way = "It may be the service itself; otherwise serve with --port, or set KENSOR_PORT."
+            return Check("port", "warning", f"{settings.host}:{settings.port}: {error.strerror}", way)
+    return Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def _keys(settings: Settings) -> Check:
+    if settings.admin_key is not None or settings.host in ("127.0.0.1", "localhost", "::1"):
+        return Check("keys", "ok", "an administrator's key is set" if settings.admin_key else "answers this machine only")
+    way = "Set KENSOR_ADMIN_KEY, or run kensor keys create: until then other machines are refused."
+    return Check("keys", "warning", f"no KENSOR_ADMIN_KEY while serving on {settings.host}", way)
