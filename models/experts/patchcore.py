@@ -77,29 +77,34 @@ def fit_patchcore(
 
 
 def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int) -> Iterator[RawScore]:
-    """Each normal picture against a bank without its rows, in order; nothing for a single picture.
+    """Each normal picture against the bank without its rows, in order; nothing for a single picture.
 
-    A row taken out is replaced by the patch of another picture nearest to it. A coreset keeps one row for what all pictures
-    share, and without its replacement the picture that lent it would be scored against a bank with a hole.
+    A coreset keeps one row for what several pictures share: without it the picture that lent it would be scored against a
+    bank with a hole. So of the other pictures' patches that have that row as their nearest, the one nearest to it stands in.
+    Where there is none, the row was the picture's alone, and none is due. Raises FeaturesRefused for a bank of one picture.
     """
     bank, source = state["memory_bank"], state["source"]
     if len(features) < 2:
         return
-    stand_ins = _stand_ins(features, bank, source)
+    stand_ins, found = _stand_ins(features, bank, source)
     for number, one in enumerate(features):
-        others = np.where((source == number)[:, None], stand_ins, bank)
+        own = source == number
+        others = np.concatenate([bank[~own], stand_ins[own & found]])
+        if not len(others):
+            raise FeaturesRefused(f"every row of the memory bank comes from picture {number}: keep more rows")
         yield _raw(Bank(others).nearest(checked(one))[0], image_size)
 
 
-def _stand_ins(features: Sequence[Floats], bank: Floats, source: NDArray[np.int32]) -> Floats:
-    """For each bank row the nearest patch of all pictures but its own, `[M, D]`; one pass over the features."""
-    chosen, best = bank.copy(), np.full(len(bank), np.inf, np.float32)
+def _stand_ins(features: Sequence[Floats], bank: Floats, source: NDArray[np.int32]) -> tuple[Floats, NDArray[np.bool_]]:
+    """For each bank row the nearest of the other pictures' patches assigned to it, `[M, D]`, and whether there is any."""
+    chosen, best = np.zeros_like(bank), np.full(len(bank), np.inf, np.float32)
+    search = Bank(bank)
     for number, one in enumerate(features):
-        patches = checked(one)
-        distances, index = Bank(patches).nearest(bank)
-        nearer = (distances < best) & (source != number)
-        chosen[nearer], best[nearer] = patches[index[nearer]], distances[nearer]
-    return chosen
+        distances, row = search.nearest(checked(one))
+        order = np.argsort(-distances)  # a row's nearest patch is written last
+        order = order[(source[row[order]] != number) & (distances[order] < best[row[order]])]
+        chosen[row[order]], best[row[order]] = one[order], distances[order]
+    return chosen, np.isfinite(best)
 
 
 class PatchCore:
