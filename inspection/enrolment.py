@@ -1,0 +1,299 @@
+"""Normal pictures to a recipe: features, coreset, leave-one-out calibration, golden pictures; all of it or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from safetensors.numpy import save as tensor_bytes
+
+from inspection import recipe as recipes
+from inspection.calibration import Calibration, calibrate, check_rates, factor, log_moments
+from inspection.drawn import spoil
+from inspection.evidence import Cancelled, EnrolmentRefused, InspectionError
+from inspection.gate import Look, gate, look
+from inspection.image import Limits, Picture, Pixels, decode
+from inspection.inspector import Inspector, weights_sha256
+from inspection.recipe import Golden, Recipe
+from models import backbones
+from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, leave_one_out, load_expert
+
+Progress = Callable[[str, int, int], None]
+Stop = Callable[[], bool]
+Features = np.ndarray
+"""`[N, P, D]` float32, in a file that has no name: as many pictures as the disk holds."""
+
+AUTO = "efficientnet_lite0"
+ROWS = 2000
+_GOLDEN_SIDE = 512
+_ODD_RATE = 0.001
+_LIBRARIES = ("kensor", "numpy", "onnxruntime", "opencv-python-headless", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolOptions:
+    """What may be chosen at enrolment."""
+
+    expert: str = "patchcore"
+    backbone: str = "auto"
+    image_size: int | None = None
+    coreset: float | None = None
+    """Rows of the memory bank: a number over 1, or a share of all patches up to 1. Default 2,000 rows."""
+    false_reject_rate: float = 0.01
+    review_rate: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Normal:
+    name: str
+    source: bytes | Path
+    sha256: str
+    pixels_sha256: str
+    seen: Look
+
+
+def enroll(
+    images: Sequence[bytes | Path],
+    folder: Path,
+    *,
+    product: str,
+    options: EnrolOptions = EnrolOptions(),
+    progress: Progress | None = None,
+    cancelled: Stop | None = None,
+    names: Sequence[str] | None = None,
+    limits: Limits = Limits(),
+    created_at: str | None = None,
+) -> Recipe:
+    """Make a recipe from normal pictures and write it to a new `folder`, in one step.
+
+    `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `calibrate`, `golden`. The same pictures
+    and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
+    `details["bad"]`, all identical, options that do not fit), Cancelled, RecipeRefused (the folder exists),
+    models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
+    """
+    tell = progress or (lambda *_: None)
+    stop = _stopper(cancelled)
+    options = _resolved(options)
+    size = options.image_size or 0
+    if folder.exists():
+        raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
+    given = _decoded(images, names, limits, tell, stop)
+    normals, warnings = _distinct(given)
+    if options.expert == "padim" and len(normals) < 2:
+        raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with features_file(
+            (_read(n.source, limits).pixels for n in normals), len(normals), options.backbone, size, folder.parent, tell, stop
+        ) as features:
+            rows = bank_rows(options.coreset, features.shape)
+            state = fit(
+                options.expert,
+                features,
+                rows=rows,
+                seed=options.seed,
+                progress=lambda done, total: tell("coreset", done, total or len(normals)),
+                cancelled=cancelled,
+            )
+            loo = held_out(options.expert, features, state, size, tell, stop)
+    except FitCancelled as error:
+        raise Cancelled("The enrolment was cancelled.") from error
+    except FeaturesRefused as error:
+        raise EnrolmentRefused(f"The pictures cannot be enrolled: {error}.") from error
+    card = calibrate(*loo, options.false_reject_rate, options.review_rate)
+    warnings += [*card.warnings, *_odd(normals, card)]
+    draft = Recipe(
+        product=product,
+        expert=options.expert,
+        backbone=options.backbone,
+        image_size=size,
+        weights_sha256=weights_sha256(options.backbone),
+        options=asdict(options),
+        calibration=card,
+        gate=gate([n.seen for n in normals]),
+        heatmap_max=2 * card.finding_limit if card.finding_limit else 1.0,
+        golden=(),
+        normals=tuple(n.sha256 for n in normals),
+        warnings=tuple(warnings),
+        files={},
+        libraries={name: version(name) for name in _LIBRARIES},
+        created_at=created_at or datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
+    pictures = _golden_pictures(normals, limits)
+    scored, files = [], {}
+    for done, (name, kind, pixels) in enumerate(pictures, 1):
+        stop()
+        raw = Inspector(draft, expert).score(pixels)
+        scored.append(Golden(name, kind, raw.score, float(raw.map.max())))
+        files[name] = _png(pixels)
+        tell("golden", done, len(pictures))
+    if card.finding_limit is None:  # nothing held out to take the scale from: the drawn defect is the hottest known
+        draft = replace(draft, heatmap_max=max(golden.map_max for golden in scored) or 1.0)
+    files[recipes.ARRAYS[options.expert]] = tensor_bytes({name: np.ascontiguousarray(a) for name, a in state.items()})
+    return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
+
+
+def bank_rows(coreset: float | None, shape: tuple[int, ...]) -> int:
+    """Rows of the memory bank for features `[N, P, D]`. Raises EnrolmentRefused for a number that is not positive."""
+    if coreset is None:
+        return ROWS
+    if not coreset > 0:
+        raise EnrolmentRefused(f"A memory bank of {coreset:g} rows cannot be made.")
+    return max(1, round(coreset * shape[0] * shape[1]) if coreset <= 1 else round(coreset))
+
+
+@contextmanager
+def features_file(
+    pictures: Iterator[Pixels], count: int, backbone: str, size: int, near: Path, tell: Progress, stop: Callable[[], None]
+) -> Iterator[Features]:
+    """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`."""
+    from models.runtime import Backbone
+
+    session, spec = Backbone(backbone, size), backbones.spec(backbone)
+    rows, width = session.grid[0] * session.grid[1], spec.width
+    with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
+        for done, pixels in enumerate(pictures, 1):
+            stop()
+            file.write(session.features(backbones.preprocess(pixels, spec, size)[None])[0].tobytes())
+            tell("features", done, count)
+        file.flush()
+        yield np.memmap(file, np.float32, "r", shape=(count, rows, width))
+
+
+def held_out(
+    kind: str, features: Features, state: dict[str, np.ndarray], size: int, tell: Progress, stop: Callable[[], None]
+) -> tuple[list[float], list[float]]:
+    """Leave-one-out scores of the normal pictures, and the peaks of their maps."""
+    scores, peaks = [], []
+    for done, raw in enumerate(leave_one_out(kind, list(features), state, image_size=size), 1):
+        stop()
+        scores.append(raw.score)
+        peaks.append(float(raw.map.max()))
+        tell("calibrate", done, len(features))
+    return scores, peaks
+
+
+def _resolved(options: EnrolOptions) -> EnrolOptions:
+    if options.expert not in KINDS:
+        raise EnrolmentRefused(f"There is no expert {options.expert!r}; there are {', '.join(KINDS)}.")
+    check_rates(options.false_reject_rate, options.review_rate)
+    bank_rows(options.coreset, (1, 1))
+    backbone = AUTO if options.backbone == "auto" else options.backbone
+    spec = backbones.spec(backbone)
+    size = options.image_size or spec.image_size
+    try:
+        spec.grid(size)
+    except ValueError as error:
+        raise EnrolmentRefused(str(error), image_size=size) from error
+    return replace(options, backbone=backbone, image_size=size)
+
+
+def _stopper(cancelled: Stop | None) -> Callable[[], None]:
+    def stop() -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled("The enrolment was cancelled.")
+
+    return stop
+
+
+def _read(source: bytes | Path, limits: Limits) -> Picture:
+    if isinstance(source, bytes):
+        return decode(source, limits=limits)
+    with source.open("rb") as file:  # never more than a picture may have, whatever the file is
+        return decode(file.read(limits.max_bytes + 1), limits=limits)
+
+
+def _decoded(
+    images: Sequence[bytes | Path], names: Sequence[str] | None, limits: Limits, tell: Progress, stop: Callable[[], None]
+) -> list[_Normal]:
+    if not images:
+        raise EnrolmentRefused("There are no normal pictures. Enroll at least 2, better 32.")
+    normals, bad = [], []
+    for number, source in enumerate(images):
+        stop()
+        name = names[number] if names else source.name if isinstance(source, Path) else f"picture {number + 1}"
+        try:
+            picture = _read(source, limits)
+            pixels = hashlib.sha256(repr(picture.pixels.shape).encode() + picture.pixels.tobytes()).hexdigest()
+            normals.append(_Normal(name, source, picture.sha256, pixels, look(picture)))
+        except (InspectionError, OSError) as error:
+            bad.append({"index": number, "name": name, "code": getattr(error, "code", "unreadable"), "message": str(error)})
+        tell("decode", number + 1, len(images))
+    if bad:
+        listed = "; ".join(f"{one['name']}: {one['message']}" for one in bad[:20])
+        more = f"; and {len(bad) - 20} more" if len(bad) > 20 else ""
+        raise EnrolmentRefused(f"{len(bad)} of {len(images)} pictures cannot be used: {listed}{more}", bad=bad)
+    return normals
+
+
+def _distinct(given: list[_Normal]) -> tuple[list[_Normal], list[str]]:
+    """Each different picture once, and what a person should know of the set."""
+    first: dict[str, _Normal] = {}
+    for normal in given:
+        first.setdefault(normal.pixels_sha256, normal)
+    copies = [f"{n.name} = {first[n.pixels_sha256].name}" for n in given if first[n.pixels_sha256] is not n]
+    normals = list(first.values())
+    if len(normals) == 1 and copies:
+        raise EnrolmentRefused(f"All {len(given)} pictures are identical: they say nothing about how normal parts vary.")
+    warnings = []
+    if copies:
+        warnings.append(f"{len(copies)} pictures are copies of others and were used once: {_some(copies)}.")
+    sizes = sorted({(n.seen.width, n.seen.height) for n in normals})
+    if len(sizes) > 1:
+        warnings.append(f"The pictures have {len(sizes)} sizes, {_some([f'{w} × {h}' for w, h in sizes])}: one is made of all.")
+    return normals, warnings
+
+
+def _odd(normals: list[_Normal], card: Calibration) -> list[str]:
+    """Normals whose held-out score is far over what the others' bound allows (one in a thousand)."""
+    scores = np.asarray(card.loo_scores)
+    if card.m is None or len(scores) < 4:
+        return []
+    found = []
+    for number in np.argsort(-scores):
+        m, s, _ = log_moments(np.delete(scores, number))
+        bound = np.exp(m + s * factor(len(scores) - 1, _ODD_RATE))
+        if scores[number] <= bound:
+            break
+        found.append(f"{normals[number].name} (score {scores[number]:.3g}, the others' bound {bound:.3g})")
+    return [f"Odd among the normals, most first; look whether they are good: {_some(found)}."] if found else []
+
+
+def _some(items: Sequence[str], most: int = 5) -> str:
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _golden_pictures(normals: list[_Normal], limits: Limits) -> list[tuple[str, str, Pixels]]:
+    """Three normal pictures (first, middle, last) and the first with a drawn defect, at most 512 pixels a side."""
+    chosen = sorted({0, len(normals) // 2, len(normals) - 1})
+    pictures = [
+        (f"golden/normal{n}.png", "normal", _small(_read(normals[at].source, limits).pixels)) for n, at in enumerate(chosen)
+    ]
+    floats = pictures[0][2].astype(np.float32) / 255
+    spoilt, _ = spoil(floats, "spot", np.random.default_rng(0))
+    return [*pictures, ("golden/synthetic.png", "synthetic", (255 * spoilt + 0.5).astype(np.uint8))]
+
+
+def _small(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = _GOLDEN_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels
+    target = (max(16, round(width * scale)), max(16, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _png(pixels: Pixels) -> bytes:
+    bgr: Any = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", bgr)[1].tobytes()

@@ -1,0 +1,136 @@
+"""One picture in, one outcome out: the whole pipeline on one screen. Imports neither torch nor anomalib on the line's runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from time import perf_counter
+from typing import Literal
+
+from inspection import calibration, verdict
+from inspection.evidence import ImageUnusable, Outcome, RecipeRefused, Thresholds, Verdict
+from inspection.findings import find, map_stats
+from inspection.gate import look
+from inspection.image import Limits, Pixels, decode
+from inspection.recipe import Recipe, arrays, load
+from models import backbones, catalog
+from models.experts import Expert, FeaturesRefused, RawScore, load_expert
+
+GOLDEN_TOLERANCE = 1e-3
+
+
+class Inspector:
+    """A loaded recipe. Safe to call from many threads: decoding runs beside, the expert is used by one at a time."""
+
+    def __init__(self, recipe: Recipe, expert: Expert, limits: Limits = Limits()) -> None:
+        self.recipe = recipe
+        self.nbytes = expert.nbytes
+        self._expert = expert
+        self._spec = backbones.spec(recipe.backbone)
+        self._limits = limits
+        self._lock = Lock()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        runtime: Literal["line", "torch"] = "line",
+        check: bool = True,
+        threads: int = 1,
+        limits: Limits = Limits(),
+    ) -> Inspector:
+        """Load a recipe: digests verified, weights held against the recipe's, golden pictures scored again (unless not `check`).
+
+        Raises RecipeRefused, models.catalog.CatalogError (weights missing or damaged).
+        """
+        recipe = load(folder)
+        weights = weights_sha256(recipe.backbone)
+        if weights != recipe.weights_sha256:
+            raise RecipeRefused(
+                f"The recipe was made with other weights of {recipe.backbone}.", expected=recipe.weights_sha256, found=weights
+            )
+        state = arrays(folder, recipe)
+        try:
+            expert = load_expert(
+                recipe.expert, state, backbone=recipe.backbone, image_size=recipe.image_size, runtime=runtime, threads=threads
+            )
+        except (ValueError, KeyError) as error:
+            raise RecipeRefused(f"The recipe's arrays do not fit its expert: {error}") from error
+        inspector = cls(recipe, expert, limits)
+        if check:
+            inspector.check_golden(folder)
+        return inspector
+
+    def inspect(self, data: bytes, *, thresholds: Thresholds | None = None) -> Outcome:
+        """Judge one picture. `thresholds` (raw units) override the recipe's limits.
+
+        Raises NotAnImage, ImageTooLarge, ImageUnusable, verdict.ThresholdsRefused.
+        """
+        limits = thresholds or self.recipe.calibration.thresholds
+        verdict.check(limits)
+        start = perf_counter()
+        picture = decode(data, limits=self._limits)
+        gate_reasons = self.recipe.gate.reasons(look(picture))
+        timings = {"decode": 1e3 * (perf_counter() - start)}
+        raw = self.score(picture.pixels, timings)
+        decision, reasons = verdict.decide(raw.score, limits, gate_reasons)
+        start = perf_counter()
+        flagged = decision is not Verdict.PASS
+        limit = self.recipe.calibration.finding_limit
+        found = find(raw.map, limit, picture.width, picture.height, at_least_one=True) if flagged else ()
+        stats = map_stats(raw.map, picture.width, picture.height)
+        timings["map"] += 1e3 * (perf_counter() - start)
+        return Outcome(
+            verdict=decision,
+            reasons=reasons,
+            raw_score=raw.score,
+            score=calibration.score(raw.score, limits.reject),
+            thresholds=limits,
+            margin=calibration.margin(raw.score, limits.reject),
+            findings=found,
+            map=raw.map,
+            map_stats=stats,
+            width=picture.width,
+            height=picture.height,
+            recipe_sha256=self.recipe.sha256,
+            timings_ms=timings,
+        )
+
+    def score(self, pixels: Pixels, timings: dict[str, float] | None = None) -> RawScore:
+        """The expert's raw score of an RGB picture `[H, W, 3]`; `timings` gets milliseconds of `features`, `search`, `map`."""
+        timings = {} if timings is None else timings
+        start = perf_counter()
+        batch = backbones.preprocess(pixels, self._spec, self.recipe.image_size)[None]
+        prepared = 1e3 * (perf_counter() - start)
+        try:
+            with self._lock:
+                raw = self._expert.score(batch, timings)[0]
+        except FeaturesRefused as error:
+            raise ImageUnusable(f"The picture cannot be scored: {error}.") from error
+        timings["features"] = timings.get("features", 0.0) + prepared
+        timings.setdefault("map", 0.0)
+        return raw
+
+    def check_golden(self, folder: Path) -> None:
+        """Score the recipe's golden pictures again. Raises RecipeRefused, saying by how much, when one scores differently.
+
+        The tolerance, 0.1 %, is of the score or, for normal pictures that lie in the bank and score about nothing, of the
+        heatmap's scale.
+        """
+        for golden in self.recipe.golden:
+            raw = self.score(decode((folder / golden.file).read_bytes()).pixels)
+            for name, now, then in (("score", raw.score, golden.raw_score), ("map", float(raw.map.max()), golden.map_max)):
+                off = abs(now - then) / max(abs(then), self.recipe.heatmap_max)
+                if not off <= GOLDEN_TOLERANCE:
+                    raise RecipeRefused(
+                        f"The recipe scores differently here from when it was made: {golden.file} has {name} {now:.6g} "
+                        f"instead of {then:.6g} ({off:.2%} off; {GOLDEN_TOLERANCE:.1%} is allowed).",
+                        file=golden.file,
+                        expected=then,
+                        found=now,
+                    )
+
+
+def weights_sha256(backbone: str) -> str:
+    """Digest of the backbone's tensors as the catalogue pins it. Raises models.catalog.UnknownWeight."""
+    return catalog.entries()[backbones.spec(backbone).weights].sha256
