@@ -1,0 +1,115 @@
+"""kensor inspect | ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.output import BY, Json, Refused, bar, checked, record, show
+
+Tag = Annotated[str | None, typer.Option(help="Kept with the inspection.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(inspect)
+    app.command()(ask)
+
+
+def inspect(
+    product: str,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Picture files, or folders of them.")],
+    recipe: Annotated[int | None, typer.Option(min=1, help="Judge by this recipe; default: the promoted one.")] = None,
+    serial: Tag = None,
+    lot: Tag = None,
+    station: Tag = None,
+    as_json: Json = False,
+) -> None:
+    """Judge pictures and put each on the record. One bad file never fails the rest; exit 1 if any failed."""
+    from app.errors import ServiceError, describe
+    from app.schemas import InspectFields
+    from app.security import Principal
+    from app.services import inspections
+    from inspection.evidence import InspectionError
+
+    fields = checked(InspectFields, recipe=recipe, serial=serial, lot=lot, station=station)
+    caller = Principal(BY, BY, "admin")
+    items: list[dict[str, Any]] = []
+    with record() as ctx, bar() as progress:
+        inspections.plan(ctx, product, fields)  # an unknown product or recipe is said once, not for each file
+        for path in progress.track(files(images), description="inspect"):
+            try:
+                items.append(
+                    {"file": str(path), "inspection": inspections.inspect(ctx, product, path.read_bytes(), fields, caller)}
+                )
+            except (InspectionError, ServiceError) as error:
+                _, code, message, _ = describe(error)
+                items.append({"file": str(path), "error": {"code": code, "message": message}})
+    failed = sum("error" in item for item in items)
+    show(
+        {"items": items, "done": len(items) - failed, "failed": failed},
+        as_json,
+        [line for item in items for line in _lines(item)],
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def files(paths: list[Path]) -> list[Path]:
+    """The files named, and those in the folders named (picture suffixes only), in order. Raises Refused where there is none."""
+    from app.demo_parts import SUFFIXES
+
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise Refused(f"There is no file {path}.", "no_such_file", path=str(path))
+    if not found:
+        raise Refused(f"There is no picture in {', '.join(map(str, paths))} (PNG, JPEG, BMP, TIFF or WebP).", "no_pictures")
+    return found
+
+
+def _lines(item: dict[str, Any]) -> Iterator[str]:
+    if "error" in item:
+        yield f"error   {item['file']}: {item['error']['message']}"
+        return
+    body = item["inspection"]
+    limit = body["thresholds"]["reject"]["raw"]
+    found = "; ".join(f"{f['place']} ({f['area_pct']:.2g} %)" for f in body["findings"][:3]) or "no finding"
+    against = "uncalibrated" if limit is None else f"limit {limit:.3g}"
+    yield f"{body['verdict']:<7} {item['file']}: raw {body['raw_score']:.3g}, {against}; {found}  [{body['id']}]"
+
+
+def ask(
+    question: str,
+    inspection: Annotated[str | None, typer.Option(metavar="ID", help="A recorded inspection.")] = None,
+    product: Annotated[str | None, typer.Option(help="With --image: inspect this picture first.")] = None,
+    image: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    engine: Annotated[str, typer.Option(help="What answers.")] = "builtin",
+    as_json: Json = False,
+) -> None:
+    """Ask about a recorded inspection, or about a picture that is inspected first. The answer is on the record."""
+    from app.schemas import InspectFields, QuestionIn
+    from app.security import Principal
+    from app.services import inspections, questions
+
+    caller = Principal(BY, BY, "admin")
+    if (inspection is None) == (product is None or image is None):
+        raise typer.BadParameter("give --inspection ID, or --product P with --image FILE")
+    if engine != "builtin":
+        raise Refused(f"There is no engine `{engine}`; there is builtin.", "unknown_engine")
+    with record() as ctx:
+        if inspection is None:
+            assert product is not None and image is not None
+            inspection = inspections.inspect(ctx, product, image.read_bytes(), InspectFields(), caller)["id"]
+        answer = questions.ask(ctx, inspection, checked(QuestionIn, question=question), caller)
+    lines = [answer["answer"], f"  ({answer['grounding']}, {answer['kind']}, about inspection {inspection})"]
+    if answer["own_words"] != answer["answer"]:
+        lines.append(f"  the model's own words: {answer['own_words']}")
+    show(answer | {"inspection_id": inspection}, as_json, lines)

@@ -1,0 +1,199 @@
+"""kensor enroll | recipe list, show, promote, rollback, export, import."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.inspections import files
+from app.cli.jobs import work
+from app.cli.output import BY, Json, Refused, bar, checked, columns, record, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add `enroll` and the group."""
+    app.command()(enroll)
+    group = typer.Typer(no_args_is_help=True, help="Recipes: what judges a product.")
+    for name, command in (
+        ("list", listed),
+        ("show", shown),
+        ("promote", promote),
+        ("rollback", rollback),
+        ("export", export),
+        ("import", take_in),
+    ):
+        group.command(name)(command)
+    app.add_typer(group, name="recipe")
+
+
+def enroll(
+    product: str,
+    normal: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of normal pictures.")],
+    expert: Annotated[str, typer.Option(help="patchcore or padim.")] = "patchcore",
+    backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
+    coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
+    false_reject_rate: Annotated[float, typer.Option(help="Share of normal parts over the reject limit.")] = 0.01,
+    review_rate: Annotated[float, typer.Option(help="Share of normal parts over the review limit.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the coreset and the dimensions drawn.")] = 0,
+    promote: Annotated[bool, typer.Option("--promote", help="Judge by it from now on.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote an uncalibrated recipe too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a recipe from normal pictures; the product is made where there is none, pictures known already are not kept twice."""
+    from app.errors import NotFound
+    from app.schemas import EnrollIn, ProductIn
+    from app.services import enrolments, images, products, recipes
+
+    pictures = files([normal])
+    body = checked(
+        EnrollIn,
+        expert=expert,
+        backbone=backbone,
+        image_size=image_size,
+        coreset=coreset,
+        false_reject_rate=false_reject_rate,
+        review_rate=review_rate,
+        seed=seed,
+        promote=promote,
+        force=force,
+    )
+    with record() as ctx:
+        with ctx.database.write() as session:
+            try:
+                products.get(session, product)
+            except NotFound:
+                products.create(session, checked(ProductIn, name=product))
+        with bar() as progress:
+            tracked = progress.track(pictures, description="keep pictures")
+            kept = images.upload(ctx, product, ((p.name, p.read_bytes) for p in tracked), kind="normal", by=BY)
+        with ctx.database.write() as session:
+            job_id = enrolments.submit(session, product, body, BY).id
+        number = work(ctx, job_id)["result"]["recipe"]
+        with ctx.database.read() as session:
+            row, promoted = recipes.get(session, product, number)
+            shown = recipes.view(row, product, promoted)
+        made = {**shown, "folder": str(recipes.folder(ctx, row.sha256)), "refused": [r.model_dump() for r in kept.refused]}
+    notes = [f"left out   {r.filename}: {r.message}" for r in kept.refused]
+    show(made, as_json, [*notes, *card(made)])
+
+
+def card(recipe: dict[str, Any]) -> Iterator[str]:
+    """A recipe in words: what it is, its limits and the risk they carry."""
+    calibration = recipe["calibration"]
+    yield f"recipe     {recipe['product']} {recipe['number']}" + (", promoted" if recipe["promoted"] else "")
+    yield f"expert     {recipe['expert']} on {recipe['backbone']}, {recipe['image_size']} px, {calibration['n']} normal pictures"
+    for name in ("review", "reject"):
+        limit, risk = recipe["thresholds"][name]["raw"], calibration[f"{name}_risk"]
+        if limit is None:
+            yield f"{name:<10} no limit: uncalibrated"
+        else:
+            yield (
+                f"{name:<10} from raw {limit:.4g} on: {risk['target']:.3g} of normal parts, "
+                f"with 90 % confidence between {risk['low']:.2%} and {risk['high']:.2%}"
+            )
+    yield f"digest     {recipe['sha256']}"
+    for warning in recipe["warnings"] or calibration["warnings"]:
+        yield f"warning    {warning}"
+
+
+def listed(product: str, as_json: Json = False) -> None:
+    """A product's recipes, newest first."""
+    from app.services import recipes
+
+    rows: list[dict[str, Any]] = []
+    with record() as ctx, ctx.database.read() as session:
+        after: str | None = None
+        while True:
+            found, after = recipes.listed(session, product, None if after is None else int(after), 100)
+            rows += found
+            if after is None:
+                break
+    heading = ["number", "promoted", "expert", "backbone", "normals", "review", "reject", "created", "digest"]
+    cells = [
+        [
+            r["number"],
+            "yes" if r["promoted"] else "",
+            r["expert"],
+            r["backbone"],
+            r["calibration"]["n"],
+            *(None if (raw := r["thresholds"][name]["raw"]) is None else f"{raw:.4g}" for name in ("review", "reject")),
+            f"{r['created_at']:%Y-%m-%d %H:%M}",
+            r["sha256"][:12],
+        ]
+        for r in rows
+    ]
+    show(rows, as_json, list(columns([heading, *cells])))
+
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1)]
+
+
+def shown(product: str, number: Number, as_json: Json = False) -> None:
+    """One recipe: limits, risk, digest."""
+    from app.services import recipes
+
+    with record() as ctx, ctx.database.read() as session:
+        row, promoted = recipes.get(session, product, number)
+        body = recipes.view(row, product, promoted)
+    show(body, as_json, list(card(body)))
+
+
+def promote(
+    product: str,
+    number: Number,
+    force: Annotated[bool, typer.Option("--force", help="Also an uncalibrated one: every part goes to a person.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Judge by this recipe from now on. It is loaded first: digests and golden scores must hold."""
+    from app.services import recipes
+
+    with record() as ctx:
+        recipes.verify(ctx, product, number)
+        with ctx.database.write() as session:
+            recipes.promote(session, product, number, BY, force=force)
+    show({"product": product, "promoted": number}, as_json, [f"{product} is judged by recipe {number}."])
+
+
+def rollback(product: str, as_json: Json = False) -> None:
+    """Judge again by the recipe that the present one replaced."""
+    from app.services import recipes
+
+    with record() as ctx, ctx.database.write() as session:
+        number = recipes.rollback(session, product, BY).number
+    show({"product": product, "promoted": number}, as_json, [f"{product} is judged by recipe {number} again."])
+
+
+def export(product: str, number: Number, file: Annotated[Path, typer.Argument(dir_okay=False)], as_json: Json = False) -> None:
+    """Write a recipe as one portable file."""
+    from app.services import recipes
+
+    if not file.parent.is_dir():
+        raise Refused(f"There is no folder {file.parent}.", "no_such_folder")
+    with record() as ctx:
+        scratch = recipes.export(ctx, product, number)
+        try:
+            shutil.copyfile(scratch, file)
+        finally:
+            scratch.unlink(missing_ok=True)
+    show({"file": str(file), "bytes": file.stat().st_size}, as_json, [f"{file}: {file.stat().st_size / 1e6:.1f} MB"])
+
+
+def take_in(product: str, file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], as_json: Json = False) -> None:
+    """Take in a recipe file as the product's next recipe, verified; the product is made where there is none."""
+    from app.errors import NotFound
+    from app.schemas import ProductIn
+    from app.services import products, recipes
+
+    with record() as ctx:
+        with ctx.database.write() as session:
+            try:
+                products.get(session, product)
+            except NotFound:
+                products.create(session, checked(ProductIn, name=product))
+        body = recipes.take_in(ctx, product, file, BY)
+    show(body, as_json, list(card(body)))

@@ -1,0 +1,95 @@
+"""kensor data elpv | bench | demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.output import Json, Refused, download_bar, show, stderr
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    data = typer.Typer(no_args_is_help=True, help="Pictures to report on.")
+    data.command("elpv")(elpv)
+    data.callback()(lambda: None)
+    app.add_typer(data, name="data")
+    bench = typer.Typer(no_args_is_help=True, help="Benchmarks on this machine.")
+    bench.command("http")(bench_http)
+    bench.callback()(lambda: None)
+    app.add_typer(bench, name="bench")
+    app.command()(demo)
+
+
+def elpv(folder: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> None:
+    """Write the ELPV solar cells as MVTec folders DIR/mono and DIR/poly (test: label 1.0 against sound cells not in train)."""
+    from app import elpv as cells
+
+    stderr().print(cells.LICENCE)
+    with download_bar() as progress:
+        counts = cells.export(folder, progress)
+    lines = [f"{folder / kind}: " + ", ".join(f"{n} {part}" for part, n in parts.items()) for kind, parts in counts.items()]
+    show({"folder": str(folder), "licence": cells.PACKAGE.licence, "pictures": counts}, as_json, lines)
+
+
+def bench_http(
+    clients: Annotated[int, typer.Option(min=1, help="At the same time.")] = 16,
+    seconds: Annotated[float, typer.Option(min=1, help="Of measured load, after as many of warm-up.")] = 60.0,
+    questions: Annotated[bool, typer.Option(help="Also verdicts beside a question being answered.")] = True,
+) -> None:
+    """The service over HTTP beside its own bare scorer, in one run; prints one JSON document."""
+    from benchmarks.http import run
+
+    show(run(clients, seconds, seconds, questions), True)
+
+
+def demo(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Your own pictures: train/good, test/good, test/DEFECT.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Pictures to inspect; DIR then holds the normal ones.")] = None,
+    parts: Annotated[str, typer.Option(help="Without DIR: `elpv` (solar cells) or `drawn` (needs no licence).")] = "elpv",
+    out: Annotated[Path, typer.Option(help="Where summary.json, report.html and the server's log go.")] = Path("out/demo"),
+    normal: Annotated[int, typer.Option(min=1, help="Normal pictures to enroll on, at most.")] = 100,
+    each: Annotated[int, typer.Option(min=1, help="Sound and defective pictures to inspect, of each at most.")] = 20,
+    seed: Annotated[int, typer.Option(help="Draws the pictures.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Enroll, serve, inspect over HTTP, ask, review and report, all by itself."""
+    import json
+    import time
+    from dataclasses import replace
+
+    from app import demo as show_all
+    from app.cli.weights import fetch
+    from app.demo_parts import drawn_parts, own_folder, solar_cells
+    from app.elpv import LICENCE
+    from models import catalog
+
+    if parts not in ("elpv", "drawn"):
+        raise Refused(f"There are no demo parts named `{parts}`; there are elpv and drawn.", "unknown_parts")
+    console = stderr()
+    with download_bar() as progress:
+        if folder is not None:
+            chosen = own_folder(folder, test, seed, normal, each)
+        elif parts == "drawn":
+            chosen = drawn_parts(seed, normal, each)
+        else:
+            console.print(LICENCE)
+            chosen = solar_cells(seed, normal, each, progress)
+        started = time.perf_counter()
+        fetch(catalog.entries(), progress)
+        downloads = chosen.download_seconds + time.perf_counter() - started
+    if chosen.notice != LICENCE:
+        console.print(chosen.notice)
+    summary = show_all.run(replace(chosen, download_seconds=downloads), out, console)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(
+        show_all.table(summary), f"\nSee {out / 'report.html'}; figures in {out / 'summary.json'}.", sep=""
+    )
