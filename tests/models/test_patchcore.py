@@ -136,7 +136,7 @@ def test_leave_one_out_of_a_coreset_scores_like_unseen_pictures() -> None:
     state = fit("patchcore", seen, rows=200)
     held_out = [raw.score for raw in leave_one_out("patchcore", seen, state, image_size=80)]
     fresh = [np.linalg.norm(one[:, None] - state["memory_bank"], axis=2).min(1).max() for one in unseen]
-    assert np.median(held_out) == pytest.approx(np.median(fresh), rel=0.05)
+    assert np.median(held_out) == pytest.approx(np.median(fresh), rel=0.1)  # a hole would give 30 and more
     assert max(held_out) < 1.3 * max(fresh)
 
 
