@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from models import backbones, catalog
-from models.backbones import networks
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -22,6 +21,8 @@ def lite0(member: Path, folder: Path) -> None:
     """EfficientNet-Lite0's checkpoint: the tensors stand in timm's order under other names; kind and shape must agree."""
     import torch
 
+    from models.backbones import networks
+
     theirs = torch.load(member, map_location="cpu", weights_only=True)
     ours = networks.tensor_shapes("tf_efficientnet_lite0")
     arrays: Arrays = {}
@@ -29,13 +30,15 @@ def lite0(member: Path, folder: Path) -> None:
         if old.rsplit(".", 1)[-1] != new.rsplit(".", 1)[-1] or tuple(tensor.shape) != shape:
             raise ValueError(f"{old} {tuple(tensor.shape)} does not fit {new} {shape}")
         arrays[new] = tensor.numpy()
-    save_file(arrays, folder / catalog.TENSORS)
+    _save(arrays, folder)
 
 
 def dinov2(member: Path, folder: Path) -> None:
     """DINOv2 ViT-S/14 out of a saliency network's graph: unnamed matrices are known by the bias added behind them."""
     import onnx
     from onnx import numpy_helper
+
+    from models.backbones import networks
 
     graph = onnx.load(str(member)).graph
     have = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -69,7 +72,7 @@ def dinov2(member: Path, folder: Path) -> None:
     wanted = networks.tensor_shapes("vit_small_patch14_dinov2")
     if {name: array.shape for name, array in arrays.items()} != wanted:
         raise ValueError("the graph's tensors are not those of a DINOv2 ViT-S/14")
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}, folder / catalog.TENSORS)
+    _save(arrays, folder)
 
 
 def llama(member: Path, folder: Path) -> None:
@@ -87,8 +90,8 @@ def llama(member: Path, folder: Path) -> None:
         if count := interleaved.get(part):  # GGUF keeps the two halves of a rotary pair side by side
             array = array.reshape(count, -1, 2, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
         name = f"model.layers.{block}.{_LLAMA[part]}" if block else _LLAMA[part]
-        arrays[name + ".weight"] = np.ascontiguousarray(array, dtype=np.float32)
-    save_file(arrays, folder / catalog.TENSORS, metadata={"format": "pt"})
+        arrays[name + ".weight"] = array
+    _save(arrays, folder)
     special = {f"{kind}_token_id": field[f"tokenizer.ggml.{theirs}_token_id"] for kind, theirs in _SPECIAL.items()}
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -159,12 +162,20 @@ def _tokenizer(tokens: list[str], kinds: list[int], merges: list[str]) -> dict[s
     }
 
 
+def _save(arrays: Arrays, folder: Path) -> None:
+    """Made contiguous first: safetensors would write a transposed array's bytes as they lie, silently scrambled."""
+    whole = {name: array.copy(order="C") for name, array in arrays.items()}
+    save_file(whole, folder / catalog.TENSORS, metadata={"format": "pt"})
+
+
 def _write(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def graph(name: str, size: str, path: Path) -> None:
     """Export a backbone's patch features at one picture size as an ONNX graph."""
+    from models.backbones import networks
+
     networks.export(backbones.build(name), backbones.spec(name), int(size), path)  # type: ignore[arg-type]
 
 

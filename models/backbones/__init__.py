@@ -98,7 +98,8 @@ def spec(name: str) -> BackboneSpec:
     known = catalog.home() / "backbones" / f"{name.removeprefix('timm:').replace(':', '-')}-{GRAPHS}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         said: dict[str, Any] = json.loads(known.read_text())
-        return BackboneSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+        return BackboneSpec(**values)
     from models.backbones import networks
 
     architecture, _, layers = name.removeprefix("timm:").partition(":")

@@ -22,7 +22,7 @@ def fetch(repository: str, made: Path, progress: Callable[[str, int, int], None]
     """
     from huggingface_hub import HfApi
 
-    api = HfApi()
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     try:
         found = api.model_info(repository, files_metadata=True, timeout=SECONDS)
         sizes = {file.rfilename: file for file in found.siblings or []}
