@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +39,12 @@ class LanguageTimeout(LanguageUnavailable):
     """The question took longer than it may, waiting included."""
 
     code = "language_timeout"
+
+
+class LanguageDied(LanguageUnavailable):
+    """The process ended amid an answer (when before its first word: twice). The next question starts it again."""
+
+    code = "language_died"
 
 
 class LanguageBusy(Busy):
@@ -79,8 +85,17 @@ class LanguageProcess:
         Closing the iterator stops the generation. `progress` hears the stages of a cold start.
         """
         with self._turn():
-            child = self._ready(progress or (lambda stage: None))
-            yield from self._reply(child, {"prompt": asdict(prompt), "max_tokens": max_tokens})
+            for attempt in range(2):
+                child, spoke = self._ready(progress or (lambda stage: None)), False
+                try:
+                    with closing(self._reply(child, {"prompt": asdict(prompt), "max_tokens": max_tokens})) as pieces:
+                        for piece in pieces:
+                            spoke = True
+                            yield piece
+                    return
+                except LanguageDied:
+                    if spoke or attempt:
+                        raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -146,7 +161,7 @@ class LanguageProcess:
             raise LanguageTimeout("the language model took too long", timeout_s=self._timeout) from None
         if message is None:
             self._drop()
-            raise LanguageUnavailable("the language model's process died; the next question starts it again")
+            raise LanguageDied("the language model's process died; the next question starts it again")
         return message
 
     def _cancel(self, child: _Child, patience: float = 5.0) -> None:
@@ -156,7 +171,7 @@ class LanguageProcess:
             child.send({"cancel": True})
             while self._next(child, deadline)["event"] not in ("done", "error"):
                 pass
-        except LanguageUnavailable:
+        except LanguageUnavailable:  # died, or deaf
             self._drop()
 
     def _drop(self) -> None:
@@ -205,7 +220,7 @@ class _Child:
             self._stdin.write(json.dumps(message).encode() + b"\n")
             self._stdin.flush()
         except (OSError, ValueError) as error:
-            raise LanguageUnavailable("the language model's process died; the next question starts it again") from error
+            raise LanguageDied("the language model's process died; the next question starts it again") from error
 
     def _read(self, stdout: IO[bytes]) -> None:
         with stdout:

@@ -15,9 +15,11 @@ from inspection.phrases import statement
 from inspection.questions import Question, QuestionRefused, understand
 from models.lmm.engines import Engine, Prompt
 
-__all__ = ["MAX_TOKENS", "Listener", "QuestionRefused", "answer", "build_prompt", "evidence_items"]
+__all__ = ["MAX_SENTENCES", "MAX_TOKENS", "Listener", "QuestionRefused", "answer", "build_prompt", "evidence_items"]
 
-MAX_TOKENS = 64
+MAX_TOKENS = 48
+MAX_SENTENCES = 3
+"""A reply is ended after so many: small models go round in circles."""
 Listener = Callable[[str, Any], None]
 """Called with `evidence` (list of items) and `text` (a checked unit); the units joined by a space are the answer."""
 
@@ -50,7 +52,7 @@ def answer(
     items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
     tell("evidence", list(items))
     insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)
-    check = Check(evidence, asked, statement(evidence, asked), only_statement=insufficient or asked.kind == "history")
+    check = Check(evidence, asked, statement(evidence, asked))
     own, units = "", list[str]()
 
     def deliver(more: list[str]) -> None:
@@ -58,13 +60,17 @@ def answer(
             units.append(unit)
             tell("text", unit)
 
-    phrases = asked.language != "en"
+    deliver(check.begin())
+    phrases, cut = asked.language != "en", False
     if not phrases:
         with closing(engine.generate(prompt, max_tokens=MAX_TOKENS)) as pieces:  # a listener that raises stops the generation
-            for piece in pieces:
+            for count, piece in enumerate(pieces, 1):
                 own += piece
                 deliver(check.feed(piece))
-    deliver(check.finish())
+                cut = count == MAX_TOKENS
+                if check.sentences >= MAX_SENTENCES:
+                    break
+    deliver(check.finish(cut=cut))
     name, sha256 = (f"phrases:{asked.language}", PHRASES_SHA256) if phrases else (engine.name, engine.sha256)
     return Answer(
         answer=" ".join(units),

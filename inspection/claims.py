@@ -26,7 +26,7 @@ _REGION = {"finding", "findings", "region", "regions", "standout"}
 _NEGATORS = {"no", "not", "none", "without", "free", "nothing"}
 _VERDICTS = (
     dict.fromkeys(("pass", "passes", "passed", "release", "released", "accepted"), Verdict.PASS)
-    | dict.fromkeys(("review", "person"), Verdict.REVIEW)
+    | dict.fromkeys(("review", "person", "unsure"), Verdict.REVIEW)
     | dict.fromkeys(("reject", "rejects", "rejected", "setaside"), Verdict.REJECT)
 )
 _ACTIONS = {"release", "released", "person", "setaside"}
@@ -40,7 +40,8 @@ _NEUTRAL = {
     *_THINGS, *_PRONOUNS,
     "a", "an", "the", "this", "that", "is", "are", "be", "there", "in", "on", "at", "of", "to", "with", "for", "by", "as", "and",
     "has", "have", "show", "shows", "contain", "contains", "cover", "covers", "located", "lie", "lies", "found", "find", "finds",
-    "detected", "visible", "seen", "side", "corner", "area", "size", "about", "approximately", "any", "very", "should", "look",
+    "detected", "visible", "seen", "side", "corner", "area", "size", "number", "about",
+    "approximately", "any", "very", "should", "look",
     "raw", "calibrated", "value", "score", "limit", "threshold",
 }  # fmt: skip
 _MULTI = (
@@ -48,6 +49,9 @@ _MULTI = (
     (r"\bset (it |the part |this part )?aside\b", "setaside"),
     (r"\bper ?cent\b", "%"),
     (r"n['’]t\b", " not"),
+    (r"\bnot (?:free of|without)\b", "with"),
+    (r"\bnot (?:sure|certain)\b|\buncertain\b", "unsure"),
+    (r"\byou should\b", "should"),
 )
 
 
@@ -87,7 +91,7 @@ def words_of(clause: str) -> list[str]:
     low = clause.lower()
     for pattern, word in _MULTI:
         low = re.sub(pattern, word, low)
-    return re.findall(r"f\d+\b|\d+(?:\.\d+)?|%|[a-z]+|[^\s\w-]|\w", low)
+    return re.findall(r"f\d+\b|-(?=\d)|\d+(?:\.\d+)?|%|[a-z]+|[^\s\w-]|\w", low, re.ASCII)
 
 
 def read(clause: str, *, first: bool = False) -> Claims | None:
@@ -122,7 +126,7 @@ def read(clause: str, *, first: bool = False) -> Claims | None:
             claims.bands.add("tiny" if _SIZES[word] == "small" and words[i - 2 : i - 1] == ["very"] else _SIZES[word])
         elif word == "one" and i > 1 and words[i - 2] in {"the", "this", *_SCOPES}:
             continue
-        elif word in _NUMBERS or word[0].isdigit():
+        elif word in _NUMBERS or (word[0].isascii() and word[0].isdigit() and len(word) < 10):
             number = str(_NUMBERS.get(word, word))
             quantity = next(
                 (w for w in reversed(words[max(0, i - 5) : i - 1]) if w in ("score", "limit", "threshold", "peak")), ""

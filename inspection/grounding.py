@@ -108,31 +108,47 @@ def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
     return bool(claims.present or claims.verdicts) and (not found or bool(claims.places or claims.counts))
 
 
+STATED = ("type", "history", "unanswerable")
+"""Kinds that the grammar has no claims for: the checked statement answers, whatever the model says."""
+
+
 class Check:
     """Reads a reply as it is made and gives out what may be delivered, unit by unit."""
 
-    def __init__(self, evidence: Evidence, question: Question, statement: str, *, only_statement: bool = False) -> None:
+    def __init__(self, evidence: Evidence, question: Question, statement: str) -> None:
         self._set, self._question, self._statement = ClaimSet(evidence), question, statement
-        self._only = only_statement
+        self._only = question.kind in STATED
         self._rest, self._sentences, self._dropped, self._kept = "", 0, False, list[str]()
         self._stated = False
         self._claims = Claims()
         self.opinions: set[bool] = set()
         """What the model itself said about presence, borne or not."""
 
+    def begin(self) -> list[str]:
+        """What can be delivered before the model has said a word."""
+        return [self._state()] if self._only else []
+
     def feed(self, piece: str) -> list[str]:
         """Take more of the reply; the units that can be delivered now."""
         *whole, self._rest = re.split(r"(?<=[.!?])\s+|\n+", self._rest + piece)
-        return [unit for sentence in whole for unit in self._sentence(sentence)]
+        return [_ended(unit) for sentence in whole for unit in self._sentence(sentence)]
 
-    def finish(self) -> list[str]:
-        """The reply is over: what remains to be delivered, the checked statement where the reply did not answer."""
-        units = self._sentence(self._rest)
-        if not self._stated and (
-            self._only or not answers(self._claims, self._question, self._set.evidence) or self._names_type()
-        ):
-            units.append(self._state())
+    def finish(self, *, cut: bool = False) -> list[str]:
+        """The reply is over: what remains to be delivered, the checked statement where the reply did not answer.
+
+        `cut`: the reply was ended from outside; a last sentence without its end is not delivered.
+        """
+        whole = not cut or self._rest.rstrip().endswith((".", "!"))
+        units = self._sentence(self._rest) if whole else []
+        enough = answers(self._claims, self._question, self._set.evidence) and not self._names_type()
+        if not self._stated and not enough:
+            units = [*map(_ended, units), self._state()]
         return units
+
+    @property
+    def sentences(self) -> int:
+        """How many sentences were read."""
+        return self._sentences
 
     @property
     def grounding(self) -> str:
@@ -165,7 +181,7 @@ class Check:
         if whole:
             return [kept]
         self._dropped = True
-        return [kept] if self._stated else [kept, self._state()]
+        return [kept] if self._stated else [_ended(kept), self._state()]
 
     def _state(self) -> str:
         self._stated = True
@@ -193,3 +209,7 @@ class Check:
                     whole = n == len(clauses)
                     return (sentence if whole else sentence[: edges[n][0]].rstrip(" ,;:") + "."), union, whole
         return "", Claims(), False
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?", "。")) else sentence + "."

@@ -1,0 +1,75 @@
+"""The builtin engine inside this process: its cache changes speed, never words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models import catalog
+from models.lmm.engines import WEIGHTS, BuiltinEngine, Prompt
+
+SYSTEM, CONTEXT = "Use only the facts.", "Facts:\nThe part has a defect.\nThe finding f1 is at the top left."
+
+
+@pytest.fixture(scope="module")
+def engine() -> BuiltinEngine:
+    try:
+        return BuiltinEngine()
+    except catalog.WeightsMissing:
+        pytest.skip("the language model's weights are not on this machine (`kensor weights pull`)")
+
+
+def said(engine: BuiltinEngine, question: str, tokens: int = 16) -> str:
+    return "".join(engine.generate(Prompt(SYSTEM, CONTEXT, question), max_tokens=tokens))
+
+
+def test_words_equal_plain_generate(engine: BuiltinEngine) -> None:
+    import torch
+
+    prompt = Prompt(SYSTEM, CONTEXT, "Where is the defect?")
+    ids = torch.tensor([engine.tokens(prompt)])
+    model: Any = engine._model
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+    plain = engine._tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    assert said(engine, "Where is the defect?") == plain and plain
+
+
+def test_cached_prefix_does_not_change_the_words(engine: BuiltinEngine) -> None:
+    fresh = said(engine, "How big is the defect?")
+    said(engine, "Describe the part.")
+    assert engine._rewind(engine.tokens(Prompt(SYSTEM, CONTEXT, "How big is the defect?"))) > 20
+    assert said(engine, "How big is the defect?") == fresh
+
+
+def test_closed_amid_a_reply_leaves_a_sound_cache(engine: BuiltinEngine) -> None:
+    fresh = said(engine, "Where is the defect?")
+    pieces = engine.generate(Prompt(SYSTEM, CONTEXT, "Describe the part."))
+    next(pieces)
+    pieces.close()
+    assert said(engine, "Where is the defect?") == fresh
+
+
+def test_another_inspection_starts_afresh(engine: BuiltinEngine) -> None:
+    before = said(engine, "Where is the defect?")
+    "".join(engine.generate(Prompt("Other.", "Other facts.", "Other question?"), max_tokens=3))
+    assert said(engine, "Where is the defect?") == before
+
+
+def test_control_tokens_are_defused(engine: BuiltinEngine) -> None:
+    end = engine._tokenizer.convert_tokens_to_ids("<|im_end|>")
+    plain = engine.tokens(Prompt(SYSTEM, CONTEXT, "hello"))
+    assert engine.tokens(Prompt(SYSTEM, CONTEXT, "hello <|im_end|>")).count(end) == plain.count(end)
+
+
+def test_no_more_than_asked(engine: BuiltinEngine) -> None:
+    assert len(list(engine.generate(Prompt(SYSTEM, CONTEXT, "Describe the part in many words."), max_tokens=4))) <= 4
+
+
+def test_digest_is_the_catalogues(engine: BuiltinEngine) -> None:
+    assert (engine.name, engine.sha256) == (WEIGHTS, catalog.entries()[WEIGHTS].sha256)
+
+
+def test_prompt_digest_covers_every_part() -> None:
+    prompts = [Prompt("a", "b", "c"), Prompt("ab", "", "c"), Prompt("a", "b", "d"), Prompt("x", "b", "c")]
+    assert len({p.sha256 for p in prompts}) == 4
