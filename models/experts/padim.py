@@ -17,7 +17,7 @@ Doubles = NDArray[np.float64]
 
 DIMS = 100
 BATCH = 16
-FLOOR = 0.01  # ridge beside the shrinkage: share of the mean variance over all positions
+FLOOR = 0.1  # ridge beside the shrinkage: share of the mean variance over all positions
 TINY = 1e-12
 
 
@@ -111,7 +111,7 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
     """Each normal picture against the Gaussians of the others, in order: what `fit_padim` without it would score.
 
     Exact, shrinkage included, without a refit: one eigendecomposition per position, then a rank-one downdate per picture.
-    Of two pictures the other alone has no covariance, so both lend theirs. Nothing for a single picture.
+    Of two pictures the other alone has no covariance: the fit's ridge is all there is. Nothing for a single picture.
     """
     index = state["index"]
     moments = _moments(checked(one)[:, index] for one in features)
@@ -127,14 +127,12 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
         z = np.matmul((one[:, index] - mean)[:, None, :], vectors)[:, 0]  # the picture's deviation, in the eigenbasis
         norm = (z**2).sum(1)
         if n == 2:
-            share, ridge = _shrinkage(2, trace, squares, d)
-            removed = 0.0
+            share, ridge = np.zeros_like(trace), _shrinkage(2, trace, squares, d)[1]
         else:
             fourth = squares - 2 * grow * (values * z**2).sum(1) + grow**2 * norm**2
             share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
-            removed = grow
         form = (z**2 / (share[:, None] * values + ridge[:, None])).sum(1)
-        form /= np.maximum(1 - share * removed * form, TINY)  # Sherman–Morrison
+        form /= np.maximum(1 - share * grow * form, TINY)  # Sherman–Morrison
         yield _raw((grow * np.sqrt(form)).astype(np.float32), image_size)
 
 
