@@ -74,23 +74,28 @@ class Context:
         except BaseException:
             database.close()
             raise
-        threads = settings.backbone_threads
+        threads, limits = settings.backbone_threads, limits_of(settings)
 
         def load(folder: Path) -> Inspecting:
             from inspection.inspector import Inspector  # onnxruntime: only where a picture is judged
 
-            return Inspector.load(folder, threads=threads)
+            return Inspector.load(folder, threads=threads, limits=limits)
 
         pool = Pool(load, budget=settings.pool_mib * MIB, threads=settings.inference_threads, queue_length=settings.queue_length)
-        return cls(settings, database, store, pool, Metrics(), answerer or language.Answerer())
+        return cls(settings, database, store, pool, Metrics(), answerer or language.Language())
 
     @property
     def limits(self) -> Limits:
         """What a picture may be."""
-        return Limits(max_bytes=self.settings.max_upload_mib * MIB, max_pixels=self.settings.max_megapixels * 1_000_000)
+        return limits_of(self.settings)
 
     def close(self) -> None:
         """Close everything."""
         self.pool.close()
         self.answerer.close()
         self.database.close()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What a picture may be."""
+    return Limits(max_bytes=settings.max_upload_mib * MIB, max_pixels=settings.max_megapixels * 1_000_000)

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import errors
+from app.child import WorkerChild
 from app.context import Answerer, Context
+from app.db.queries import recipes as recipe_queries
 from app.middleware import Edge
-from app.routes import health, keys, products
+from app.routes import health, inspections, jobs, keys, products, questions, recipes, reviews
 from app.schemas import Problem
 from app.settings import MIB, Settings
 
@@ -25,26 +27,40 @@ PROBLEMS = {
 }
 
 
+WARMED = 4
+"""Promoted recipes loaded at the start, before their first picture comes."""
+
+
 def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     """The whole service; opens its database and store now, closes them when the server stops."""
     ctx = Context.open(settings, answerer)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        child = None if settings.no_worker else WorkerChild(settings)
         try:
+            for sha256 in _promoted(ctx):
+                ctx.pool.warm(sha256, settings.recipes / sha256)
             yield
         finally:
+            if child is not None:
+                child.close()
             ctx.close()
 
     app = FastAPI(title="Kensor", version="0.1.0", lifespan=lifespan, responses=PROBLEMS)  # type: ignore[arg-type]
     app.state.context = ctx
     errors.install(app)
-    for module in (health, keys, products):
+    for module in (health, keys, products, recipes, inspections, reviews, questions, jobs):
         app.include_router(module.router)
     ctx.metrics.gauge("kensor_queue_depth", "Pictures being judged or waiting", lambda: ctx.pool.depth)
     ctx.metrics.gauge("kensor_pool_bytes", "Bytes of loaded recipes", lambda: ctx.pool.nbytes)
     app.add_middleware(Edge, max_body=settings.max_body_mib * MIB, metrics=ctx.metrics)
     return app
+
+
+def _promoted(ctx: Context) -> list[str]:
+    with ctx.database.read() as session:
+        return recipe_queries.promoted(session, WARMED)
 
 
 def serve(settings: Settings) -> None:

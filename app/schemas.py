@@ -168,15 +168,37 @@ class PromoteIn(Body):
     force: bool = False
 
 
-class RecipeView(View):
-    """A recipe: its number, digest, limits, and the whole of recipe.json."""
+class Limit(BaseModel):
+    """One threshold, raw and calibrated, and whether the request set it."""
 
+    raw: float | None
+    score: float | None
+    overridden: bool = False
+
+
+class Limits(BaseModel):
+    """The two thresholds a verdict is decided by."""
+
+    review: Limit
+    reject: Limit
+
+
+class RecipeView(BaseModel):
+    """A recipe: its number and digest, its limits, and what recipe.json says of it."""
+
+    model_config = ConfigDict(extra="allow")
     product: str
     number: int
     sha256: str
     promoted: bool
-    thresholds: dict[str, float | None]
-    manifest: dict[str, Any]
+    thresholds: Limits
+    expert: str
+    backbone: str
+    image_size: int
+    calibration: dict[str, Any]
+    warnings: list[str]
+    normals: list[str]
+    files: dict[str, Any]
     job_id: str | None
     created_at: datetime
     created_by: str
@@ -262,21 +284,6 @@ class RecipeRef(BaseModel):
 
     number: int
     sha256: str
-
-
-class Limit(BaseModel):
-    """One threshold, raw and calibrated, and whether the request set it."""
-
-    raw: float | None
-    score: float | None
-    overridden: bool
-
-
-class Limits(BaseModel):
-    """The two thresholds a verdict was decided by."""
-
-    review: Limit
-    reject: Limit
 
 
 class FindingView(BaseModel):

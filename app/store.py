@@ -49,6 +49,10 @@ class Store:
             )
         return data
 
+    def local(self, sha256: str) -> Path | bytes:
+        """A file to read later where the store is this machine's, the bytes where it is not."""
+        return Path(self.path(sha256)) if self._local else self.get(sha256)
+
     def check(self) -> None:
         """Raise `Unavailable` where the store cannot be written."""
         self._guard(lambda: self.fs.makedirs(self.root, exist_ok=True))

@@ -22,6 +22,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def iso(value: datetime | None) -> str | None:
+    """A time as every response writes it: ISO 8601 with `Z`."""
+    return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 class Utc(TypeDecorator[datetime]):
     """A time with zone UTC, also on SQLite, which keeps none."""
 

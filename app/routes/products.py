@@ -56,7 +56,8 @@ def upload(
     ctx: Ctx,
     caller: Engineer,
     files: Annotated[list[UploadFile], File(description="PNG, JPEG, BMP, TIFF or WebP")],
-    kind: Annotated[Kind, Form()] = "normal",
+    kind: Annotated[Kind | None, Form()] = None,
+    in_query: Annotated[Kind | None, Query(alias="kind")] = None,
     label: Annotated[Text | None, Form(max_length=100)] = None,
     mask: Annotated[UploadFile | None, File(description="Of the same size; with one file only")] = None,
 ) -> Uploaded:
@@ -67,7 +68,7 @@ def upload(
         ctx,
         product,
         [(file.filename or "picture", file.file.read) for file in files],
-        kind=kind,
+        kind=kind or in_query or "normal",
         by=caller.name,
         label=label,
         mask=mask.file.read() if mask else None,

@@ -1,0 +1,113 @@
+"""Inspections and the reviews beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.db.tables import Inspection, Product, Review
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which inspections; `None` asks nothing."""
+
+    product: str | None = None
+    verdict: str | None = None
+    serial: str | None = None
+    lot: str | None = None
+    station: str | None = None
+    recipe: int | None = None
+    reviewed: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    job: str | None = None
+    """Re-inspections of this job; without it, first inspections only."""
+
+
+def select_(what: Filter) -> Select[Any]:
+    """The rows of a filter."""
+    statement = select(Inspection)
+    if what.product is not None:
+        statement = statement.join(Product, Product.id == Inspection.product_id).where(Product.name == what.product)
+    for column, value in (
+        (Inspection.verdict, what.verdict),
+        (Inspection.serial, what.serial),
+        (Inspection.lot, what.lot),
+        (Inspection.station, what.station),
+        (Inspection.recipe_number, what.recipe),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if what.reviewed is not None:
+        reviewed = exists().where(Review.inspection_id == Inspection.id)
+        statement = statement.where(reviewed if what.reviewed else ~reviewed)
+    if what.since is not None:
+        statement = statement.where(Inspection.created_at >= what.since)
+    if what.until is not None:
+        statement = statement.where(Inspection.created_at < what.until)
+    return statement.where(Inspection.job_id == what.job if what.job is not None else Inspection.job_id.is_(None))
+
+
+def newest(session: Session, what: Filter, after: str | None, limit: int) -> list[Inspection]:
+    """By falling time, from after the id `after`."""
+    statement = select_(what)
+    if after is not None:
+        statement = statement.where(Inspection.id < after)
+    return list(session.scalars(statement.order_by(Inspection.id.desc()).limit(limit)))
+
+
+def least_sure(session: Session, what: Filter, after: tuple[float, str] | None, limit: int) -> list[Inspection]:
+    """By rising distance from the reject limit, from after (distance, id)."""
+    statement = select_(what)
+    if after is not None:
+        distance, last = after
+        further = or_(Inspection.distance > distance, and_(Inspection.distance == distance, Inspection.id > last))
+        statement = statement.where(further)
+    return list(session.scalars(statement.order_by(Inspection.distance, Inspection.id).limit(limit)))
+
+
+def get(session: Session, inspection_id: str) -> Inspection | None:
+    """One inspection."""
+    return session.get(Inspection, inspection_id)
+
+
+def before(session: Session, row: Inspection, limit: int) -> list[Inspection]:
+    """Earlier first inspections of the same product, newest first."""
+    statement = select(Inspection).where(
+        Inspection.product_id == row.product_id, Inspection.id < (row.source_id or row.id), Inspection.job_id.is_(None)
+    )
+    return list(session.scalars(statement.order_by(Inspection.id.desc()).limit(limit)))
+
+
+def reviews(session: Session, inspection_id: str) -> list[Review]:
+    """What people said, oldest first."""
+    return list(session.scalars(select(Review).where(Review.inspection_id == inspection_id).order_by(Review.revision)))
+
+
+def last_revision(session: Session, inspection_id: str) -> int:
+    """The number of the newest review; 0: none."""
+    return session.scalar(select(func.max(Review.revision)).where(Review.inspection_id == inspection_id)) or 0
+
+
+def verdict_counts(session: Session, what: Filter) -> dict[str, int]:
+    """How many of each verdict."""
+    chosen = select_(what).subquery()
+    return dict(session.execute(select(chosen.c.verdict, func.count()).group_by(chosen.c.verdict)).all())
+
+
+def agreement(session: Session, what: Filter) -> list[tuple[str, str, int]]:
+    """(verdict, newest review's decision, how many)."""
+    chosen = select_(what).subquery()
+    newest_ = select(Review.inspection_id, func.max(Review.revision).label("last")).group_by(Review.inspection_id).subquery()
+    statement = (
+        select(chosen.c.verdict, Review.decision, func.count())
+        .join(newest_, newest_.c.inspection_id == chosen.c.id)
+        .join(Review, and_(Review.inspection_id == chosen.c.id, Review.revision == newest_.c.last))
+        .group_by(chosen.c.verdict, Review.decision)
+    )
+    return [(verdict, decision, n) for verdict, decision, n in session.execute(statement)]

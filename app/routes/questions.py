@@ -1,0 +1,81 @@
+"""`/v1/inspections/{id}/questions`, `/v1/answers`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from app.context import Context
+from app.dependencies import Ctx, Operator, Read, RowId, Viewer, Write
+from app.errors import describe
+from app.routes import STREAM, After, Limit, event
+from app.schemas import AnswerOut, FeedbackIn, FeedbackView, Page, QuestionIn, QuestionView
+from app.services import questions
+
+router = APIRouter(prefix="/v1", tags=["questions"])
+
+
+@router.post("/inspections/{inspection_id}/questions", status_code=201, response_model=AnswerOut)
+async def ask(inspection_id: RowId, body: QuestionIn, request: Request, ctx: Ctx, caller: Operator) -> Response:
+    """Ask about an inspection. `stream`: server-sent events `evidence`, `text`…, `done` (the whole answer) or `error`."""
+    question_id = await run_in_threadpool(questions.open_question, ctx, inspection_id, body, caller)
+    if body.stream:
+        request_id = request.scope.get("kensor.request_id", "")
+        return StreamingResponse(_events(ctx, question_id, request_id), media_type="text/event-stream", headers=STREAM)
+    return JSONResponse(await run_in_threadpool(questions.answer, ctx, question_id), 201)
+
+
+async def _events(ctx: Context, question_id: str, request_id: str) -> AsyncIterator[bytes]:
+    loop, left = asyncio.get_running_loop(), threading.Event()
+    told: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
+
+    def tell(kind: str, value: Any) -> None:
+        if left.is_set():
+            raise questions.Interrupted
+        loop.call_soon_threadsafe(told.put_nowait, (kind, _plain(value)))
+
+    def work() -> None:
+        try:
+            last: tuple[str, Any] = ("done", questions.answer(ctx, question_id, tell))
+        except questions.Interrupted:
+            return
+        except Exception as error:
+            _, code, message, details = describe(error)
+            last = ("error", {"code": code, "message": message, "request_id": request_id, "details": details})
+        loop.call_soon_threadsafe(told.put_nowait, last)
+        loop.call_soon_threadsafe(told.put_nowait, None)
+
+    running = loop.run_in_executor(None, work)
+    try:
+        while (item := await told.get()) is not None:
+            yield event(*item)
+        await running
+    finally:
+        left.set()  # a client that leaves ends the generation at its next word
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+@router.get("/inspections/{inspection_id}/questions")
+def listed(inspection_id: RowId, session: Read, caller: Viewer, cursor: After = None, limit: Limit = 50) -> Page[QuestionView]:
+    """Questions and answers, newest first."""
+    rows, following = questions.listed(session, inspection_id, cursor, limit)
+    return Page(items=[QuestionView.model_validate(row) for row in rows], next_cursor=following)
+
+
+@router.post("/answers/{answer_id}/feedback", status_code=201)
+def feedback(answer_id: RowId, body: FeedbackIn, session: Write, caller: Operator) -> FeedbackView:
+    """Say what you think of an answer, or how it should read."""
+    return FeedbackView.model_validate(questions.feedback(session, answer_id, body, caller.name))

@@ -1,0 +1,97 @@
+"""`/v1/products/{p}/recipes`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, File, Query, Response, UploadFile
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.background import BackgroundTask
+
+from app.dependencies import Ctx, Engineer, ProductName, Read, Viewer, Write
+from app.routes import IdempotencyKey, Limit, replied
+from app.schemas import EnrollIn, JobView, Page, ProductView, PromoteIn, RecipeView
+from app.services import enrolments, idempotency, jobs, products, recipes
+
+router = APIRouter(prefix="/v1/products/{product}", tags=["recipes"])
+Number = Annotated[int, InPath(ge=1, lt=2**31)]
+
+
+@router.post("/recipes", status_code=202, response_model=JobView)
+def enroll(
+    product: ProductName,
+    ctx: Ctx,
+    caller: Engineer,
+    body: Annotated[EnrollIn | None, Body()] = None,
+    key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Enroll: a job makes a recipe of the product's normal pictures."""
+    wanted = body or EnrollIn()
+    request = idempotency.once(caller, key, "enroll", product, wanted.model_dump(mode="json"))
+    reply = idempotency.write(
+        ctx, request, lambda session: jobs.view(enrolments.submit(session, product, wanted, caller.name)), 202
+    )
+    return replied(reply, 202, location=reply.body["links"]["self"])
+
+
+@router.get("/recipes")
+def listed(
+    product: ProductName,
+    session: Read,
+    caller: Viewer,
+    cursor: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
+    limit: Limit = 50,
+) -> Page[RecipeView]:
+    """A product's recipes, newest first."""
+    rows, following = recipes.listed(session, product, cursor, limit)
+    return Page(items=[RecipeView.model_validate(row) for row in rows], next_cursor=following)
+
+
+@router.post("/recipes:import", status_code=201)
+def take_in(product: ProductName, ctx: Ctx, caller: Engineer, file: Annotated[UploadFile, File()]) -> RecipeView:
+    """Take in a recipe file made elsewhere."""
+    with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
+        shutil.copyfileobj(file.file, copy)
+        copy.flush()
+        return RecipeView.model_validate(recipes.take_in(ctx, product, Path(copy.name), caller.name))
+
+
+@router.get("/recipes/{number}")
+def show(product: ProductName, number: Number, session: Read, caller: Viewer) -> RecipeView:
+    """One recipe: limits, calibration card, digests."""
+    row, promoted = recipes.get(session, product, number)
+    return RecipeView.model_validate(recipes.view(row, product, promoted))
+
+
+@router.post("/recipes/{number}:promote")
+def promote(
+    product: ProductName,
+    number: Number,
+    ctx: Ctx,
+    session: Write,
+    caller: Engineer,
+    body: Annotated[PromoteIn | None, Body()] = None,
+) -> RecipeView:
+    """Judge by this recipe from now on. It is loaded first: one whose digests or golden scores do not hold is refused."""
+    recipes.verify(ctx, product, number)
+    row = recipes.promote(session, product, number, caller.name, force=body is not None and body.force)
+    return RecipeView.model_validate(recipes.view(row, product, number))
+
+
+@router.post(":rollback")
+def rollback(product: ProductName, session: Write, caller: Engineer) -> ProductView:
+    """Judge again by the recipe that the present one replaced."""
+    recipes.rollback(session, product, caller.name)
+    return ProductView.model_validate(products.get(session, product))
+
+
+@router.get("/recipes/{number}/export", response_class=Response)
+def export(product: ProductName, number: Number, ctx: Ctx, caller: Engineer) -> Any:
+    """The recipe as one file, no pickle in it."""
+    path = recipes.export(ctx, product, number)
+    name = f"{product}-{number}.kensor.zip"
+    return FileResponse(path, media_type="application/zip", filename=name, background=BackgroundTask(path.unlink))

@@ -1,0 +1,49 @@
+"""`/v1/inspections/{id}/reviews`, `/v1/queue`, `/v1/reports/summary`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from app.db.queries.inspections import Filter
+from app.dependencies import Operator, Read, RowId, Viewer, Write
+from app.routes import After, Limit
+from app.routes.inspections import chosen
+from app.schemas import InspectionView, Page, ReviewIn, ReviewView, Summary, VerdictName
+from app.services import inspections, reviews
+
+router = APIRouter(prefix="/v1", tags=["reviews"])
+
+
+@router.post("/inspections/{inspection_id}/reviews", status_code=201)
+def review(inspection_id: RowId, body: ReviewIn, session: Write, caller: Operator) -> ReviewView:
+    """Add a judgement beside the verdict."""
+    return ReviewView.model_validate(reviews.add(session, inspection_id, body, caller))
+
+
+@router.get("/inspections/{inspection_id}/reviews")
+def review_list(inspection_id: RowId, session: Read, caller: Viewer) -> Page[ReviewView]:
+    """All judgements, oldest first."""
+    return Page(items=[ReviewView.model_validate(row) for row in reviews.listed(session, inspection_id)])
+
+
+@router.get("/queue")
+def queue(
+    session: Read,
+    caller: Viewer,
+    product: Annotated[str | None, Query(max_length=64)] = None,
+    verdict: VerdictName | None = "review",
+    cursor: After = None,
+    limit: Limit = 50,
+) -> Page[InspectionView]:
+    """What waits for a person: not reviewed yet, the least sure first."""
+    what = Filter(product=product, verdict=verdict, reviewed=False)
+    rows, following = inspections.listed(session, what, cursor, limit, uncertain=True)
+    return Page(items=rows, next_cursor=following)
+
+
+@router.get("/reports/summary")
+def summary(session: Read, caller: Viewer, what: Annotated[Filter, Depends(chosen)]) -> Summary:
+    """Simple counts: verdicts, what people said of them, answers."""
+    return Summary(**reviews.summary(session, what))

@@ -1,0 +1,156 @@
+"""Questions about recorded inspections: opened first, answered, then closed, each in a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.context import Context
+from app.db.queries import inspections as inspection_queries
+from app.db.queries import questions as queries
+from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, now
+from app.errors import Invalid, NotFound, describe
+from app.schemas import FeedbackIn, QuestionIn
+from app.security import Principal
+from app.services import inspections
+from inspection import evidence as domain
+from inspection.image import decode
+
+HISTORY = 20
+Listener = Callable[[str, Any], None]
+
+
+class Interrupted(Exception):
+    """The client left; nobody reads the rest."""
+
+
+def open_question(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> str:
+    """Put the question on record before anybody thinks about it; returns its id."""
+    with ctx.database.write() as session:
+        inspections.get(session, inspection_id)
+        if body.conversation_id is not None:
+            first = queries.conversation(session, body.conversation_id)
+            if first is not None and first.inspection_id != inspection_id:
+                raise Invalid("This conversation is about another inspection.", code="other_conversation")
+        question = Question(
+            inspection_id=inspection_id,
+            conversation_id=body.conversation_id or new_id(),
+            question=body.question,
+            language=body.language or "",
+            engine=body.engine,
+            asked_by=caller.name,
+        )
+        session.add(question)
+        session.flush()
+        return question.id
+
+
+def answer(ctx: Context, question_id: str, listener: Listener | None = None) -> dict[str, Any]:
+    """Answer an open question and close it, whatever comes of it. What the engine raises is raised again."""
+    with ctx.database.read() as session:
+        question = queries.get(session, question_id)
+        assert question is not None
+        row = inspections.get(session, question.inspection_id)
+        evidence = evidence_of(ctx, session, row)
+    try:
+        given = ctx.answerer.answer(evidence, question.question, language=question.language or None, on_event=listener)
+    except Interrupted:
+        close(ctx, question_id, "interrupted", None)
+        raise
+    except BaseException as error:
+        close(ctx, question_id, "failed", describe(error)[1])
+        raise
+    with ctx.database.write() as session:
+        kept = queries.get(session, question_id)
+        assert kept is not None
+        values = {name: value for name, value in asdict(given).items() if name != "evidence"}
+        said = Answer(id=new_id(), created_at=now(), question_id=question_id, evidence=_items(given), **values)
+        session.add(said)
+        kept.state, kept.closed_at = "done", now()
+        session.flush()
+        body = view(said, kept.conversation_id)
+    ctx.metrics.answers.labels(given.grounding).inc()
+    return body
+
+
+def close(ctx: Context, question_id: str, state: str, error: str | None) -> None:
+    """Close a question that got no answer."""
+    with ctx.database.write() as session:
+        question = queries.get(session, question_id)
+        if question is not None and question.state == "open":
+            question.state, question.error, question.closed_at = state, error, now()
+
+
+def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evidence:
+    """What an answer may rest on: the stored row, picture and map. No expert runs again."""
+    picture = decode(ctx.store.get(row.image_sha256), limits=ctx.limits)
+    history = tuple(
+        {
+            "id": past.id,
+            "verdict": past.verdict,
+            "created_at": iso(past.created_at),
+            "lot": past.lot,
+            "places": [finding["place"] for finding in past.findings],
+        }
+        for past in inspection_queries.before(session, row, HISTORY)
+    )
+    return domain.Evidence(
+        inspection_id=row.id,
+        product=row.product.name,
+        verdict=domain.Verdict(row.verdict),
+        reasons=tuple(row.reasons),
+        raw_score=row.raw_score,
+        score=row.score,
+        thresholds=domain.Thresholds(row.threshold_review, row.threshold_reject),
+        findings=inspections.findings(row),
+        map_stats=inspections.map_stats(row),
+        width=row.width,
+        height=row.height,
+        recipe_number=row.recipe_number,
+        recipe_sha256=row.recipe_sha256,
+        created_at=iso(row.created_at) or "",
+        serial=row.serial,
+        lot=row.lot,
+        station=row.station,
+        history=history,
+        image=picture.pixels,
+        map=inspections.anomaly_map(ctx, row),
+    )
+
+
+def ask(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> dict[str, Any]:
+    """Open and answer in one go."""
+    return answer(ctx, open_question(ctx, inspection_id, body, caller))
+
+
+def listed(session: Session, inspection_id: str, after: str | None, limit: int) -> tuple[list[Question], str | None]:
+    """Questions about an inspection, newest first."""
+    inspections.get(session, inspection_id)
+    return queries.listed(session, inspection_id, after, limit)
+
+
+def feedback(session: Session, answer_id: str, body: FeedbackIn, by: str) -> Feedback:
+    """What a person thinks of an answer."""
+    if queries.answer(session, answer_id) is None:
+        raise NotFound("There is no answer of this id.", code="unknown_answer")
+    row = Feedback(answer_id=answer_id, vote=body.vote, edit=body.edit, created_by=by)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def view(said: Answer, conversation_id: str) -> dict[str, Any]:
+    """An answer as api.md shows it."""
+    names = ("id", "question_id", "answer", "own_words", "kind", "evidence", "grounding", "agrees_with_detector", "model")
+    return {
+        **{name: getattr(said, name) for name in (*names, "prompt_sha256", "latency_ms")},
+        "conversation_id": conversation_id,
+        "created_at": iso(said.created_at),
+    }
+
+
+def _items(given: domain.Answer) -> list[dict[str, Any]]:
+    return [dict(inspections.plain(asdict(item))) for item in given.evidence]
