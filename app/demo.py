@@ -149,7 +149,7 @@ def enroll(client: Client, parts: Parts, progress: Progress) -> tuple[dict[str, 
     task = progress.add_task("upload normal pictures", total=len(parts.normal))
     for start in range(0, len(parts.normal), 20):
         batch = parts.normal[start : start + 20]
-        client.call("POST", f"{p}/images", params={"kind": "normal"}, files=[("files", (x.name, x.data)) for x in batch])
+        client.call("POST", f"{p}/images", data={"kind": "normal"}, files=[("files", (x.name, x.data)) for x in batch])
         progress.update(task, advance=len(batch))
     started = time.perf_counter()
     job = client.call("POST", f"{p}/recipes", json={})

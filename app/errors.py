@@ -101,7 +101,7 @@ def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
         return 409, "conflict", "Another request changed the same thing first; nothing was written.", {}
     if isinstance(error, engine.BAD_VALUE):
         return 422, "invalid", "A value does not fit the database; nothing was written.", {}
-    if type(error).__module__ == "models.catalog":  # CatalogError: by name, so that the catalogue is not imported here
+    if type(error).__module__.startswith("models.catalog"):  # CatalogError: by name, so that the catalogue is not imported here
         return 503, error.code, error.message, error.details  # type: ignore[attr-defined]
     return 500, "internal_error", "Something unforeseen happened; the request id finds it in the log.", {}
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -71,7 +72,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def columns(rows: list[list[Any]]) -> Iterator[str]:
@@ -108,14 +109,19 @@ def download_bar() -> Iterator[Any]:
 
     console, tasks = stderr(), {}
     text = TextColumn("{task.description:<24}")
-    with Progress(text, BarColumn(30), DownloadColumn(), TransferSpeedColumn(), console=console) as progress:
+    progress = Progress(text, BarColumn(30), DownloadColumn(), TransferSpeedColumn(), console=console)
 
-        def update(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], completed=done, total=total)
+    def update(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            progress.start()  # not before: nothing is drawn where nothing is fetched
+            tasks[name] = progress.add_task(name, total=total)
+        progress.update(tasks[name], completed=done, total=total)
 
+    try:
         yield update
+    finally:
+        if tasks:
+            progress.stop()
 
 
 def refuse(error: Exception) -> int:

@@ -93,7 +93,7 @@ def card(recipe: dict[str, Any]) -> Iterator[str]:
             yield f"{name:<10} no limit: uncalibrated"
         else:
             yield (
-                f"{name:<10} from raw {limit:.4g} on: {risk['target']:.3g} of normal parts, "
+                f"{name:<10} from raw {limit:.4g} on: {100 * risk['target']:g} % of normal parts, "
                 f"with 90 % confidence between {risk['low']:.2%} and {risk['high']:.2%}"
             )
     yield f"digest     {recipe['sha256']}"

@@ -71,7 +71,7 @@ def before(data: Path) -> dict[str, Any]:
     with serving(data) as (http, server, _):
         good(http.post("/v1/products", json={"name": "disc"}), 201)
         files = [("files", (f"{i}.png", png(i))) for i in range(12)]
-        assert len(good(http.post(f"{PRODUCT}/images", params={"kind": "normal"}, files=files), 201)["items"]) == 12
+        assert len(good(http.post(f"{PRODUCT}/images", data={"kind": "normal"}, files=files), 201)["items"]) == 12
         job = good(http.post(f"{PRODUCT}/recipes", json={}), 202)
         until = time.monotonic() + 120
         while job["state"] in ("queued", "running"):

@@ -1,0 +1,192 @@
+"""The command line on a real record: the same rows as over HTTP, one JSON document, one line for a refusal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from app.cli import main
+from inspection.drawn import drawn
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `normal` and `test` of drawn parts; `data` will hold the record."""
+    root = tmp_path_factory.mktemp("cli")
+    for folder, parts in (
+        ("normal", [(i, None) for i in range(10)]),
+        ("test", [(50, None), (51, "missing"), (52, "stain")]),
+    ):
+        (root / folder).mkdir()
+        for index, defect in parts:
+            picture, _ = drawn(4, index, defect)
+            cv2.imwrite(str(root / folder / f"{index}-{defect}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    return root
+
+
+@pytest.fixture
+def run(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("KENSOR_DATA", str(place / "data"))
+    monkeypatch.chdir(place)
+    for name in ("KENSOR_DATABASE_URL", "KENSOR_STORE_URL", "KENSOR_ADMIN_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kensor", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def enrolled(run: Run, place: Path) -> dict[str, Any]:
+    """Recipe 1 of `disc`, promoted; made once."""
+    code, out, _ = run("recipe", "list", "disc", "--json")
+    if code:
+        code, out, err = run("enroll", "disc", "--normal", place / "normal", "--promote", "--json")
+        assert code == 0, err
+        return json.loads(out)
+    return json.loads(out)[-1]
+
+
+def test_help_comes_at_once() -> None:
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "app.cli", "--help"], capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0 and "inspect" in done.stdout
+    assert seconds < 2.5, f"{seconds:.1f} s"  # 0.4 s on a quiet machine
+    code = "import sys, app.cli; print(*(m for m in ('torch', 'anomalib', 'numpy', 'sqlalchemy', 'fastapi') if m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.stdout.strip() == "", "heavy libraries are imported by the commands that need them"
+
+
+def test_enroll_prints_limits_and_risk(run: Run, enrolled: dict[str, Any]) -> None:
+    assert enrolled["promoted"] and enrolled["number"] == 1
+    limits = enrolled["thresholds"]
+    assert 0 < limits["review"]["raw"] < limits["reject"]["raw"]
+    code, out, _ = run("recipe", "show", "disc", "1")
+    assert code == 0 and "with 90 % confidence between" in out and enrolled["sha256"] in out
+
+
+def test_inspect_records_each_picture_and_one_bad_file_fails_alone(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
+    bad = place / "not-a-picture.png"
+    bad.write_text("hello")
+    code, out, _ = run("inspect", "disc", place / "test", bad, "--lot", "L7", "--json")
+    assert code == 1
+    document = json.loads(out)
+    assert (document["done"], document["failed"]) == (3, 1)
+    verdicts = {Path(i["file"]).stem: i["inspection"]["verdict"] for i in document["items"] if "inspection" in i}
+    assert verdicts["51-missing"] == verdicts["52-stain"] == "reject" and verdicts["50-None"] != "reject"
+    assert document["items"][-1]["error"]["code"] == "not_an_image"
+    assert {i["inspection"]["lot"] for i in document["items"] if "inspection" in i} == {"L7"}
+    assert all(i["inspection"]["created_by"] == "cli" for i in document["items"] if "inspection" in i)
+
+
+def test_reinspect_reports_flips(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
+    run("inspect", "disc", place / "test", "--lot", "again")
+    code, out, err = run("enroll", "disc", "--normal", place / "normal", "--expert", "padim", "--json")
+    assert code == 0, err
+    number = json.loads(out)["number"]
+    assert number == 2 and not json.loads(out)["promoted"]
+    code, out, err = run("reinspect", "disc", "--recipe", number, "--lot", "again", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["job"]["state"] == "done" and report["job"]["done"] == 3
+    assert sum(n for row in report["flips"].values() for n in row.values()) == 3
+    code, out, _ = run("jobs", "list", "--json")
+    assert [job["type"] for job in json.loads(out)] == ["reinspect", "enroll", "enroll"]
+    job = json.loads(out)[0]["id"]
+    assert run("jobs", "watch", job)[0] == 0
+    code, _, err = run("jobs", "cancel", job)
+    assert code == 1 and "over" in err
+    code, _, err = run("reinspect", "disc", "--recipe", "1", "--lot", "no such lot")
+    assert code == 1 and "No inspection on record" in err
+
+
+def test_recipes_promote_roll_back_and_travel(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
+    run("enroll", "disc", "--normal", place / "normal", "--expert", "padim")
+    newest = json.loads(run("recipe", "list", "disc", "--json")[1])[0]["number"]
+    assert run("recipe", "promote", "disc", newest)[0] == 0
+    code, out, _ = run("recipe", "rollback", "disc", "--json")
+    assert code == 0 and json.loads(out)["promoted"] == 1
+    assert run("recipe", "export", "disc", "1", place / "disc.kensor")[0] == 0
+    code, out, err = run("recipe", "import", "copy", place / "disc.kensor", "--json")
+    assert code == 0, err
+    assert json.loads(out)["sha256"] == enrolled["sha256"]
+    assert run("recipe", "promote", "copy", "1")[0] == 0
+    code, out, _ = run("inspect", "copy", place / "test" / "51-missing.png", "--json")
+    assert code == 0 and json.loads(out)["items"][0]["inspection"]["recipe"]["sha256"] == enrolled["sha256"]
+
+
+def test_keys_are_shown_once(run: Run) -> None:
+    code, out, _ = run("keys", "create", "camera 1", "--role", "line", "--json")
+    made = json.loads(out)
+    assert code == 0 and made["key"].startswith("kensor_")
+    code, out, _ = run("keys", "list", "--json")
+    assert made["key"] not in out and [k["name"] for k in json.loads(out)] == ["camera 1"]
+    assert run("keys", "revoke", made["id"])[0] == 0
+    assert json.loads(run("keys", "list", "--json")[1])[0]["revoked_at"]
+    code, _, err = run("keys", "create", "x", "--role", "king")
+    assert code == 1 and "no role `king`" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["inspect", "nobody", "test"], 1, "no product `nobody`"),
+        (["inspect", "disc", "missing.png"], 1, "no file missing.png"),
+        (["inspect", "disc"], 2, "Missing argument"),
+        (["recipe", "show", "disc", "99"], 1, "no recipe 99"),
+        (["enroll", "Disc!", "--normal", "normal"], 1, "name"),
+        (["enroll", "disc", "--normal", "nowhere"], 2, "does not exist"),
+        (["enroll", "disc", "--normal", "normal", "--expert", "wizard"], 1, "expert"),
+        (["jobs", "show", "01900000-0000-7000-8000-000000000000"], 1, "no job"),
+        (["weights", "pull", "gpt-9"], 1, "gpt-9"),
+        (["ask", "Is it good?"], 2, "--inspection"),
+        (["ask", "Is it good?", "--inspection", "01900000-0000-7000-8000-000000000000"], 1, "no inspection"),
+        (["demo", "normal", "--out", "demo"], 1, "train/good"),
+        (["demo", "--parts", "cakes"], 1, "cakes"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_refusals_say_one_line_and_exit(run: Run, enrolled: dict[str, Any], words: list[str], code: int, says: str) -> None:
+    got, out, err = run(*words)
+    assert got == code, err
+    assert says in err and "Traceback" not in err
+    if code == 1:
+        assert out == "" and len(err.strip().splitlines()) == 1
+        _, document, _ = run(*words, "--json")
+        assert set(json.loads(document)) == {"code", "message", "details"}
+
+
+def test_doctor_names_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code, out, _ = run("doctor", "--json")
+    assert code == 0 and {c["name"] for c in json.loads(out)} >= {"python", "memory", "database", "port", "data folder"}
+    monkeypatch.setenv("KENSOR_HOME", str(tmp_path))
+    code, out, _ = run("doctor")
+    assert code == 0 and "kensor weights pull efficientnet_lite0" in out
+    monkeypatch.setenv("KENSOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    code, out, err = run("doctor")
+    assert code == 1 and "KENSOR_DATABASE_URL" in out and "database" in err
+
+
+def test_db_upgrade_is_idempotent(run: Run) -> None:
+    assert run("db", "upgrade")[0] == 0
+    code, out, _ = run("db", "upgrade", "--json")
+    assert code == 0 and json.loads(out)["before"] == json.loads(out)["now"]
