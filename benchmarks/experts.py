@@ -1,7 +1,7 @@
 """Picture bytes to raw score: the line's runtime beside anomalib's own model, same weights, bank, pictures and threads, one run.
 
 Both decode and preprocess alike. Anomalib's model runs as it is by default (float32, the dense blur). Repeats alternate, so
-that whatever else the machine does falls on both. `kensor bench experts` prints what `run` returns.
+that whatever else the machine does falls on both. `python -m benchmarks.experts`, or `kensor bench experts`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pictures(folder: Path | None, count: int) -> list[bytes]:
     if folder is not None:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"))
         return [path.read_bytes() for path in files[:count]]
-    wall = data.brick()
+    wall = np.asarray(data.brick())  # type: ignore[no-untyped-call]
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 200, (count, 2))
     return [cv2.imencode(".png", wall[y : y + 300, x : x + 300])[1].tobytes() for y, x in corners]
@@ -55,6 +55,7 @@ def run(
 ) -> dict[str, Any]:
     """Milliseconds per picture (quartiles over `repeats` of both), their ratio, and how far the scores lie apart."""
     import torch
+
     from models.experts.oracle import TorchExpert
 
     cv2.setNumThreads(1)
@@ -67,15 +68,16 @@ def run(
     ours = load_expert("patchcore", state, backbone=backbone, image_size=size)
     theirs = TorchExpert("patchcore", state, backbone, size, precision=torch.float32)
     exact = TorchExpert("patchcore", state, backbone, size)
+    contestants: list[tuple[str, Expert]] = [("kensor", ours), ("anomalib", theirs)]
     apart = {"float32": 0.0, "float64_search": 0.0}
     for content in asked[:8]:  # also the warm-up
         mine = _score(ours, session.spec, size, content)
-        for name, expert in (("float32", theirs), ("float64_search", exact)):
-            other = _score(expert, session.spec, size, content)
+        for name, oracle in (("float32", theirs), ("float64_search", exact)):
+            other = _score(oracle, session.spec, size, content)
             apart[name] = max(apart[name], abs(mine - other) / other)
     spent: dict[str, list[float]] = {"kensor": [], "anomalib": []}
     for repeat in range(repeats):
-        for name, expert in (("kensor", ours), ("anomalib", theirs)):
+        for name, expert in contestants:
             start = perf_counter()
             _score(expert, session.spec, size, asked[repeat % len(asked)])
             spent[name].append(perf_counter() - start)
