@@ -23,19 +23,19 @@ def drawn(product_seed: int, index: int, defect: str | None = None, size: int = 
     family is `FAMILIES[product_seed % 4]`; light, position (sub-pixel), turn and noise vary from part to part.
     """
     part = np.random.default_rng([product_seed, index, 0])
-    shift = part.normal(0, 0.004, 2)
-    turn = part.normal(0, 0.005)
+    shift = part.normal(0, 0.012, 2)
+    turn = part.normal(0, 0.02)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / (size / 2) - 1 + 1 / size
     x, y = columns - np.float32(shift[0]), rows - np.float32(shift[1])
     x, y = (np.cos(turn) * x + np.sin(turn) * y).astype(np.float32), (np.cos(turn) * y - np.sin(turn) * x).astype(np.float32)
     family = list(FAMILIES.values())[product_seed % len(FAMILIES)]
     picture = family(x, y, np.random.default_rng([product_seed, 1]), part)
-    light = 1 + part.normal(0, 0.015) + part.normal(0, 0.01) * columns + part.normal(0, 0.01) * rows
+    light = 1 + part.normal(0, 0.04) + part.normal(0, 0.04) * columns + part.normal(0, 0.04) * rows
     picture = picture * light[..., None]
     mask = None
     if defect is not None:
         picture, mask = spoil(picture, defect, np.random.default_rng([product_seed, index, 2 + DEFECTS.index(defect)]))
-    picture = cv2.GaussianBlur(picture, (0, 0), 0.6 * size / 256) + part.normal(0, 0.003, (size, size, 1))
+    picture = cv2.GaussianBlur(picture, (0, 0), 0.6 * size / 256) + part.normal(0, 0.012, (size, size, 1))
     return (255 * np.clip(picture, 0, 1) + 0.5).astype(np.uint8), mask
 
 
@@ -51,7 +51,7 @@ def spoil(picture: Any, defect: str, rng: np.random.Generator) -> tuple[Any, Mas
         max(int(centre[1]) - reach, 0) : int(centre[1]) + reach, max(int(centre[0]) - reach, 0) : int(centre[0]) + reach
     ]
     bright = float(around.mean())
-    contrast = float(rng.uniform(0.5, 0.7)) * (-1 if bright > 0.5 else 1)
+    contrast = float(rng.uniform(0.08, 0.3)) * (-1 if bright > 0.5 else 1)
     colour = np.clip(bright + contrast * rng.uniform(0.7, 1.3, 3), 0, 1).astype(np.float32)
     if defect in ("scratch", "crack"):
         steps = 2 if defect == "scratch" else 9
@@ -59,17 +59,17 @@ def spoil(picture: Any, defect: str, rng: np.random.Generator) -> tuple[Any, Mas
         along = np.linspace(-0.5, 0.5, steps)[:, None] * length * np.array([np.cos(angle), np.sin(angle)])
         jitter = rng.normal(0, unit * (0.002 if defect == "scratch" else 0.012), (steps, 2))
         line = np.rint(16 * (centre + along + jitter)).astype(np.int32)
-        cv2.polylines(alpha, [line], False, 1.0, max(2, round(unit / 56)), cv2.LINE_AA, 4)
+        cv2.polylines(alpha, [line], False, 1.0, max(2, round(unit / 110)), cv2.LINE_AA, 4)
     elif defect in ("spot", "stain", "dent"):
-        radius = unit * (rng.uniform(0.035, 0.05) if defect == "spot" else rng.uniform(0.06, 0.1))
+        radius = unit * (rng.uniform(0.015, 0.03) if defect == "spot" else rng.uniform(0.04, 0.08))
         alpha = _blob(height, width, centre, radius, rng)
         if defect == "stain":
             colour = colour * rng.uniform(0.5, 1.1, 3).astype(np.float32)
-            alpha *= 0.75
+            alpha *= 0.5
         if defect == "dent":  # light on one flank, shade on the other
             rows, columns = np.mgrid[0:height, 0:width]
             flank = np.clip((columns - centre[0] + rows - centre[1]) / (1.5 * radius), -1, 1)[..., None]
-            return _blend(picture, picture + 0.5 * flank.astype(np.float32), alpha)
+            return _blend(picture, picture + 0.25 * flank.astype(np.float32), alpha)
     elif defect == "missing":
         half = (unit * rng.uniform(0.06, 0.1, 2)).astype(int)
         x, y = centre.astype(int)
@@ -81,7 +81,7 @@ def spoil(picture: Any, defect: str, rng: np.random.Generator) -> tuple[Any, Mas
         for _ in range(4):
             start = centre + rng.normal(0, 0.05 * unit, 2)
             end = start + rng.normal(0, 0.06 * unit, 2)
-            cv2.line(alpha, tuple(start.astype(int).tolist()), tuple(end.astype(int).tolist()), 1.0, max(3, round(unit / 50)))
+            cv2.line(alpha, tuple(start.astype(int).tolist()), tuple(end.astype(int).tolist()), 1.0, max(2, round(unit / 70)))
     else:
         raise ValueError(f"no defect {defect!r}; there are {', '.join(DEFECTS)}")
     return _blend(picture, colour, alpha)
@@ -111,7 +111,7 @@ def _disc(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Genera
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     pitch, holes, ring = product.uniform(60, 110), int(product.integers(4, 8)), product.uniform(0.45, 0.6)
     tint = 0.6 + product.uniform(-0.08, 0.08, 3)
-    marks = 0.04 * np.sin(pitch * radius + part.normal(0, 0.4)) + 0.05 * np.cos(2 * angle + product.uniform(0, 6.3))
+    marks = 0.04 * np.sin(pitch * radius + part.uniform(0, 6.3)) + 0.05 * np.cos(2 * angle + product.uniform(0, 6.3))
     spoke = (angle + np.pi) % (2 * np.pi / holes) - np.pi / holes
     hole = np.hypot(radius * np.cos(spoke) - ring, radius * np.sin(spoke)) - product.uniform(0.06, 0.1)
     body = _inside(radius - 0.85) * (1 - _inside(hole)) * (1 - _inside(radius - product.uniform(0.15, 0.25)))
@@ -121,7 +121,7 @@ def _disc(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Genera
 def _weave(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Generator) -> Any:
     """A woven texture: over and under, threads of slightly uneven thickness."""
     across, down = product.uniform(28, 40, 2)
-    uneven = part.normal(0, 0.06, 2)
+    uneven = part.normal(0, 0.2, 2)
     phase = part.uniform(0, 2 * np.pi, 2)
     u = across * x + uneven[0] * np.sin(3 * y + phase[0])
     v = down * y + uneven[1] * np.sin(3 * x + phase[1])
@@ -134,7 +134,7 @@ def _weave(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Gener
 def _plate(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Generator) -> Any:
     """A printed plate: rows of dark marks and a coloured bar on a light ground."""
     ground, ink = 0.78 + product.uniform(-0.08, 0.08, 3), product.uniform(0.1, 0.35, 3)
-    print_shift = part.normal(0, 0.004, 2)
+    print_shift = part.normal(0, 0.006, 2)
     px, py = x - np.float32(print_shift[0]), y - np.float32(print_shift[1])
     printed = np.zeros_like(x)
     for row in np.linspace(-0.45, 0.5, int(product.integers(3, 5))):

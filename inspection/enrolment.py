@@ -82,8 +82,8 @@ def enroll(
     models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
     """
     tell = progress or (lambda *_: None)
-    stop = _stopper(cancelled)
-    options = _resolved(options)
+    stop = stopper(cancelled)
+    options = resolved(options)
     size = options.image_size or 0
     if folder.exists():
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
@@ -172,7 +172,12 @@ def features_file(
 
 
 def held_out(
-    kind: str, features: Features, state: dict[str, np.ndarray], size: int, tell: Progress, stop: Callable[[], None]
+    kind: str,
+    features: Features | Sequence[np.ndarray],
+    state: dict[str, np.ndarray],
+    size: int,
+    tell: Progress,
+    stop: Callable[[], None],
 ) -> tuple[list[float], list[float]]:
     """Leave-one-out scores of the normal pictures, and the peaks of their maps."""
     scores, peaks = [], []
@@ -184,7 +189,8 @@ def held_out(
     return scores, peaks
 
 
-def _resolved(options: EnrolOptions) -> EnrolOptions:
+def resolved(options: EnrolOptions) -> EnrolOptions:
+    """The options with backbone and size filled in. Raises EnrolmentRefused, models.catalog.UnknownWeight."""
     if options.expert not in KINDS:
         raise EnrolmentRefused(f"There is no expert {options.expert!r}; there are {', '.join(KINDS)}.")
     check_rates(options.false_reject_rate, options.review_rate)
@@ -199,7 +205,9 @@ def _resolved(options: EnrolOptions) -> EnrolOptions:
     return replace(options, backbone=backbone, image_size=size)
 
 
-def _stopper(cancelled: Stop | None) -> Callable[[], None]:
+def stopper(cancelled: Stop | None) -> Callable[[], None]:
+    """A function that raises Cancelled once `cancelled` says so."""
+
     def stop() -> None:
         if cancelled is not None and cancelled():
             raise Cancelled("The enrolment was cancelled.")

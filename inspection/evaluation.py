@@ -1,0 +1,188 @@
+"""Figures on folders in the MVTec AD convention: features once per picture, then any number of draws of normals."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+
+from inspection.calibration import calibrate
+from inspection.enrolment import EnrolOptions, Progress, Stop, bank_rows, features_file, held_out, resolved, stopper
+from inspection.evidence import InspectionError, Verdict
+from inspection.image import decode
+from inspection.metrics import aupro, auroc, f1_max
+from inspection.verdict import decide
+from models.experts import fit, load_expert
+
+FIGURES = (
+    "image_auroc", "pixel_auroc", "aupro", "f1_max", "overkill", "escape", "review_share", "ms_per_image", "peak_mib",
+)  # fmt: skip
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+class FolderRefused(InspectionError):
+    """A folder that is not in the MVTec AD convention, or has too few pictures."""
+
+    code = "folder_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One test picture."""
+
+    path: Path
+    defect: str
+    """`good`, or the name of its folder."""
+    mask: Path | None
+
+    @property
+    def defective(self) -> bool:
+        return self.defect != "good"
+
+
+def folders(directory: Path) -> list[Path]:
+    """The folders with `train/good` and `test` at `directory` or at most two levels below. Raises FolderRefused without any."""
+    for candidates in ([directory], directory.glob("*"), directory.glob("*/*")):
+        found = [d for d in sorted(candidates) if (d / "train/good").is_dir() and (d / "test").is_dir()]
+        if found:
+            return found
+    raise FolderRefused(f"{directory} holds no folder with train/good and test (the MVTec AD convention).")
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Picture files of a folder, by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
+
+
+def samples(folder: Path) -> list[Sample]:
+    """The test pictures of one folder, each with its mask where there is one (`ground_truth/<defect>/<stem>_mask.png`)."""
+    found = []
+    for kind in sorted(d for d in (folder / "test").iterdir() if d.is_dir()):
+        for path in pictures(kind):
+            truth = folder / "ground_truth" / kind.name
+            masks = [m for m in (truth / f"{path.stem}_mask.png", truth / f"{path.stem}.png") if m.is_file()]
+            found.append(Sample(path, kind.name, masks[0] if masks and kind.name != "good" else None))
+    return found
+
+
+def evaluate(
+    directory: Path,
+    options: EnrolOptions = EnrolOptions(),
+    *,
+    shots: int | None = None,
+    seeds: int = 1,
+    progress: Progress | None = None,
+    cancelled: Stop | None = None,
+) -> list[dict[str, Any]]:
+    """Per folder, `FIGURES` as means over `seeds` draws of `shots` normals (all without `shots`), with counts and settings.
+
+    `overkill`: normals rejected; `escape`: defects passed; `review_share`: of all pictures; all three at the calibrated
+    limits, the gate apart. `ms_per_image`: decoding, features, search and map. `peak_mib`: the process's peak so far. A
+    figure is `None` where it cannot be had (no masks, one kind of picture). Raises FolderRefused, NotAnImage, Cancelled.
+    """
+    options = resolved(options)
+    return [_evaluate(one, options, shots, seeds, progress or (lambda *_: None), cancelled) for one in folders(directory)]
+
+
+def mean(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The mean of each figure over the folders that have it."""
+    columns = {name: [row[name] for row in rows if row[name] is not None] for name in FIGURES}
+    return {name: fmean(values) if values else None for name, values in columns.items()}
+
+
+def _evaluate(
+    folder: Path, options: EnrolOptions, shots: int | None, seeds: int, tell: Progress, cancelled: Stop | None
+) -> dict[str, Any]:
+    normals, tests, stop = pictures(folder / "train/good"), samples(folder), stopper(cancelled)
+    wanted = shots or len(normals)
+    if not tests or not 0 < wanted <= len(normals):
+        asked = f"; {wanted} normals are asked for" if shots else ""
+        raise FolderRefused(f"{folder} has {len(normals)} normal and {len(tests)} test pictures{asked}.")
+    size, near = options.image_size or 0, Path(tempfile.gettempdir())
+    start = perf_counter()
+    paths = [*normals, *(sample.path for sample in tests)]
+    stream = (decode(path.read_bytes()).pixels for path in paths)
+    with features_file(stream, len(paths), options.backbone, size, near, tell, stop) as features:
+        per_picture = 1e3 * (perf_counter() - start) / len(paths)
+        masks = _masks(tests, size)
+        draws = []
+        for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
+            chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
+            draws.append(_draw(features, chosen, len(normals), tests, masks, options, seed, tell, cancelled))
+            draws[-1]["ms_per_image"] += per_picture
+            tell("draws", len(draws), seeds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
+    return {
+        "folder": folder.name,
+        "normals": wanted,
+        "test_normal": sum(not s.defective for s in tests),
+        "test_defective": sum(s.defective for s in tests),
+        "seeds": len(draws),
+        **{name: mean([{**dict.fromkeys(FIGURES), **draw} for draw in draws])[name] for name in FIGURES},
+        "peak_mib": peak,
+        "options": asdict(options),
+    }
+
+
+def _draw(
+    features: np.ndarray,
+    chosen: np.ndarray,
+    normals: int,
+    tests: list[Sample],
+    masks: list[np.ndarray | None],
+    options: EnrolOptions,
+    seed: int,
+    tell: Progress,
+    cancelled: Stop | None,
+) -> dict[str, Any]:
+    size, train = options.image_size or 0, [features[i] for i in chosen]
+    rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
+    state = fit(options.expert, train, rows=rows, seed=seed, cancelled=cancelled)
+    loo = held_out(options.expert, train, state, size, tell, stopper(cancelled))
+    limits = calibrate(*loo, options.false_reject_rate, options.review_rate).thresholds
+    expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
+    start = perf_counter()
+    raws = [expert.score_features(features[normals + i][None])[0] for i in range(len(tests))]
+    spent = 1e3 * (perf_counter() - start) / len(tests)
+    scores, defective = np.array([raw.score for raw in raws]), np.array([s.defective for s in tests])
+    verdicts = np.array([decide(raw.score, limits)[0] for raw in raws])
+    known = [i for i, mask in enumerate(masks) if mask is not None]
+    maps, truths = [raws[i].map for i in known], [m for m in masks if m is not None]
+    masked = any(truth.any() for truth in truths)
+    return {
+        "image_auroc": auroc(scores, defective),
+        "pixel_auroc": auroc(np.stack(maps), np.stack(truths)) if masked else None,
+        "aupro": aupro(maps, truths) if masked else None,
+        "f1_max": f1_max(scores, defective),
+        "overkill": _share(verdicts[~defective] == Verdict.REJECT),
+        "escape": _share(verdicts[defective] == Verdict.PASS),
+        "review_share": _share(verdicts == Verdict.REVIEW),
+        "ms_per_image": spent,
+    }
+
+
+def _masks(tests: list[Sample], size: int) -> list[np.ndarray | None]:
+    """Masks at the map's size; empty for normals, `None` for a defect without one."""
+    found: list[np.ndarray | None] = []
+    for sample in tests:
+        if not sample.defective:
+            found.append(np.zeros((size, size), bool))
+        elif sample.mask is None:
+            found.append(None)
+        else:
+            pixels = decode(sample.mask.read_bytes()).pixels[..., 0]
+            found.append(np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_NEAREST)) > 0)
+    return found
+
+
+def _share(of: np.ndarray) -> float | None:
+    return float(of.mean()) if len(of) else None

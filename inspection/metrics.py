@@ -1,0 +1,61 @@
+"""How well scores part defects from normals, exactly: areas under curves by sorting, ties shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+
+
+def auroc(scores: Numbers, defective: Bools) -> float | None:
+    """Probability that a defective item scores over a normal one, ties counting half. `None` without both kinds."""
+    order = np.argsort(scores, axis=None)
+    values, positive = scores.ravel()[order], defective.ravel()[order]
+    wanted, others = int(positive.sum()), int((~positive).sum())
+    if not wanted or not others:
+        return None
+    ends = np.append(np.flatnonzero(np.diff(values)), values.size - 1)
+    ranks = (ends + np.append(-1, ends[:-1]) + 1) / 2 + 1  # mean 1-based rank of each run of ties
+    hits = np.diff(np.append(0, np.cumsum(positive)[ends]))
+    return float(((hits * ranks).sum() - wanted * (wanted + 1) / 2) / (wanted * others))
+
+
+def f1_max(scores: Numbers, defective: Bools) -> float | None:
+    """Largest F1 over all thresholds `score >= t`. `None` without a defective item."""
+    if not defective.any():
+        return None
+    order = np.argsort(-scores)
+    hits = np.cumsum(defective[order])
+    taken = np.arange(1, len(scores) + 1)
+    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
+    return float((2 * hits / (taken + defective.sum()))[last_of_ties].max())
+
+
+def aupro(maps: Sequence[Numbers], masks: Sequence[Bools], limit: float = 0.3) -> float | None:
+    """Mean overlap of true regions against the false-positive rate, up to `limit`, divided by it (Bergmann et al. 2021).
+
+    A region is 8-connected in its mask and counts as one, whatever its size. `None` without regions or normal pixels.
+    """
+    weights, regions = [], 0
+    for mask in masks:
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(np.asarray(mask, np.uint8), connectivity=8)
+        share = 1 / np.maximum(np.asarray(stats)[:, cv2.CC_STAT_AREA], 1)
+        share[0] = 0
+        weights.append(share[np.asarray(labels)].ravel())
+        regions += count - 1
+    truth = np.concatenate([np.asarray(mask).ravel() for mask in masks])
+    if not regions or truth.all():
+        return None
+    values = np.concatenate([np.asarray(one).ravel() for one in maps])
+    order = np.argsort(-values)
+    ends = np.append(np.flatnonzero(np.diff(values[order])), values.size - 1)
+    overlap = np.append(0, np.cumsum(np.concatenate(weights)[order])[ends] / regions)
+    wrong = np.append(0, np.cumsum(~truth[order])[ends] / (~truth).sum())
+    cut = int(np.searchsorted(wrong, limit, side="right"))
+    x, y = np.append(wrong[:cut], limit), np.append(overlap[:cut], np.interp(limit, wrong, overlap))
+    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / limit)
