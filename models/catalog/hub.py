@@ -20,6 +20,7 @@ def fetch(repository: str, made: Path, progress: Callable[[str, int, int], None]
 
     The endpoint, token and offline mode are the user's own `HF_…` settings. Raises DigestMismatch, PullFailed.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read at its import; `progress` is ours
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
@@ -30,7 +31,6 @@ def fetch(repository: str, made: Path, progress: Callable[[str, int, int], None]
             raise PullFailed(f"{repository} on the hub has no {TENSORS}; other formats are not read.", name=repository)
         size = sizes[TENSORS].size or 0
         progress(repository, 0, size)
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         api.hf_hub_download(repository, TENSORS, revision=found.sha, local_dir=made, etag_timeout=SECONDS)
         progress(repository, size, size)
     except PullFailed:
