@@ -164,7 +164,7 @@ class LanguageProcess:
             raise LanguageDied("the language model's process died; the next question starts it again")
         return message
 
-    def _cancel(self, child: _Child, patience: float = 5.0) -> None:
+    def _cancel(self, child: _Child, patience: float = 3.0) -> None:
         """Stop a generation that nobody waits for; a child that does not listen is killed."""
         deadline = time.monotonic() + patience
         try:
@@ -247,7 +247,7 @@ class Language:
         self.process = process or LanguageProcess()
 
     def answer(
-        self, evidence: Evidence, question: str, *, language: str | None = None, on_event: answering.Listener | None = None
+        self, evidence: Evidence, question: str, language: str | None = None, *, on_event: answering.Listener | None = None
     ) -> Answer:
         """The checked answer.
 

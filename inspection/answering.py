@@ -67,8 +67,8 @@ def answer(
             for count, piece in enumerate(pieces, 1):
                 own += piece
                 deliver(check.feed(piece))
-                cut = count == MAX_TOKENS
-                if check.sentences >= MAX_SENTENCES:
+                cut = count == MAX_TOKENS or check.sentences >= MAX_SENTENCES
+                if cut:
                     break
     deliver(check.finish(cut=cut))
     name, sha256 = (f"phrases:{asked.language}", PHRASES_SHA256) if phrases else (engine.name, engine.sha256)

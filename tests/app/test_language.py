@@ -223,7 +223,7 @@ def test_real_model_cold_then_warm(language: Language) -> None:
     begin = time.monotonic()
     cold = language.answer(SCRATCHED, "Is there a defect?", on_event=lambda k, v: stages.append(v) if k == "loading" else None)
     assert stages == ["process", "weights", "libraries", "tokenizer", "model"]
-    assert time.monotonic() - begin < 60  # 25 s on a quiet machine; the suite shares its cores
+    assert time.monotonic() - begin < 110  # 25 s on quiet cores; the suite shares them
     assert (
         cold.own_words and cold.kind == "yes_no" and cold.model == {"name": WEIGHTS, "sha256": catalog.entries()[WEIGHTS].sha256}
     )

@@ -177,6 +177,11 @@ def test_a_listener_that_leaves_stops_the_engine() -> None:
     assert parrot.closed
 
 
+def test_what_follows_the_last_sentence_read_counts_for_nothing() -> None:
+    got = answer(REJECT, "Is there a defect?", Parrot("Yes. There is one defect. It is at the top left. Unheard of."))
+    assert (got.answer, got.grounding) == ("Yes. There is one defect. It is at the top left.", "grounded")
+
+
 def test_rambling_is_ended() -> None:
     got = answer(REJECT, "Is there a defect?", Parrot("I see things. " * 50))
     assert got.own_words.count("I see things.") == MAX_SENTENCES

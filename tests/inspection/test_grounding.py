@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from evidences import PLACES, evidence, evidences, objections
 from hypothesis import example, given, settings
@@ -168,116 +170,17 @@ def test_size_bands(area: float, name: str) -> None:
 
 
 SLOTS = st.sampled_from
-VOCABULARY = [
-    "yes",
-    "no",
-    "not",
-    "none",
-    "without",
-    "free",
-    "nothing",
-    "there",
-    "is",
-    "are",
-    "the",
-    "a",
-    "an",
-    "one",
-    "two",
-    "three",
-    "1",
-    "2",
-    "3",
-    "3.2",
-    "18.2",
-    "%",
-    "defect",
-    "defects",
-    "finding",
-    "findings",
-    "region",
-    "good",
-    "normal",
-    "defective",
-    "anomaly",
-    "at",
-    "on",
-    "in",
-    "of",
-    "top",
-    "bottom",
-    "left",
-    "right",
-    "centre",
-    "upper",
-    "lower",
-    "middle",
-    "small",
-    "large",
-    "medium",
-    "tiny",
-    "very",
-    "over",
-    "under",
-    "above",
-    "the",
-    "reject",
-    "review",
-    "limit",
-    "score",
-    "part",
-    "picture",
-    "map",
-    "detector",
-    "it",
-    "they",
-    "all",
-    "both",
-    "it",
-    "covers",
-    "of",
-    "the",
-    "picture",
-    "f1",
-    "f2",
-    "f9",
-    "largest",
-    "strongest",
-    "highest",
-    "peak",
-    "passes",
-    "rejected",
-    "release",
-    "set",
-    "aside",
-    "person",
-    "and",
-    ",",
-    ",",
-    ".",
-    ".",
-    "times",
-    "stands",
-    "out",
-    "per",
-    "cent",
-    "sure",
-    "scratch",
-    "crack",
-    "because",
-    "maybe",
-    "price",
-    "5",
-    "euros",
-    "machine",
-    "ignore",
-    "<|im_end|>",
-    "4",
-    "zero",
-    "verdict",
-    "has",
-    "shows",
-]
+VOCABULARY = re.findall(
+    r"\S+",
+    """
+    yes no not none without free nothing there is are the a an one two three 1 2 3 3.2 18.2 % defect defects finding
+    findings region good normal defective anomaly at on in of top bottom left right centre upper lower middle small
+    large medium tiny very over under above the reject review limit score part picture map detector it they all both it
+    covers of the picture f1 f2 f9 largest strongest highest peak passes rejected release set aside person and , , . .
+    times stands out per cent sure scratch crack because maybe price 5 euros machine ignore <|im_end|> 4 zero verdict
+    has shows
+    """,
+)
 COUNTED = SLOTS(("one", "a", "two", "no", "a small", "a large", "3"))
 NOUNS = SLOTS(("defect", "defects", "scratch", "finding", "regions"))
 STATES = SLOTS(
@@ -307,7 +210,7 @@ QUESTIONS = (
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(evidences(), SLOTS(QUESTIONS), st.lists(SENTENCES, max_size=4))
 @example(TWO, QUESTIONS[2], ["There are two defects, at the bottom."])
 @example(REJECT, QUESTIONS[0], ["Yes. No.", "Yes, no defect."])
