@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from app import elpv
-from inspection.evidence import InspectionError
+from inspection.evaluation import FolderRefused, pictures
 from models.catalog import Progress
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-class FolderRefused(InspectionError):
-    """The folder does not hold pictures in a layout the demo understands."""
-
-    code = "folder_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +82,10 @@ def own_folder(folder: Path, test: Path | None, seed: int, normal: int, each: in
             "test/DEFECT), or a folder of normal pictures and another with --test."
         )
     draw = random.Random(seed)
-    normals = _pictures(train.iterdir())
-    groups: dict[bool | None, list[Path]] = {None: _pictures(tests.iterdir()), False: [], True: []}
+    normals = pictures(train)
+    groups: dict[bool | None, list[Path]] = {None: pictures(tests), False: [], True: []}
     for kind in sorted(p for p in tests.iterdir() if p.is_dir()):
-        groups[kind.name not in ("good", "normal", "ok")] += _pictures(kind.iterdir())
+        groups[kind.name not in ("good", "normal", "ok")] += pictures(kind)
     chosen = [(path, truth) for truth, paths in groups.items() for path in draw.sample(paths, min(each, len(paths)))]
     if not normals or not chosen:
         raise FolderRefused(f"There is no picture in {tests if normals else train} (PNG, JPEG, BMP, TIFF or WebP).")
@@ -105,7 +96,3 @@ def own_folder(folder: Path, test: Path | None, seed: int, normal: int, each: in
         normal=[Part(p.name, p.read_bytes(), False) for p in draw.sample(normals, min(normal, len(normals)))],
         test=[Part(f"{p.parent.name}/{p.name}" if t is not None else p.name, p.read_bytes(), t) for p, t in chosen],
     )
-
-
-def _pictures(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file())

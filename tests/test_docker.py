@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -136,4 +137,4 @@ def test_api_and_worker_start_answer_health_and_stop_on_sigterm(compose: dict[st
             for process in processes:
                 process.terminate()
             codes = [process.wait(30) for process in processes]
-    assert codes == [0, 0], log.read_text()
+    assert codes[0] in (0, -signal.SIGTERM) and codes[1] == 0, log.read_text()  # uvicorn passes the signal on when it is done

@@ -60,12 +60,12 @@ def inspect(
 
 def files(paths: list[Path]) -> list[Path]:
     """The files named, and those in the folders named (picture suffixes only), in order. Raises Refused where there is none."""
-    from app.demo_parts import SUFFIXES
+    from inspection.evaluation import pictures
 
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+            found += pictures(path)
         elif path.is_file():
             found.append(path)
         else:

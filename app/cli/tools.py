@@ -1,17 +1,18 @@
-"""kensor data elpv | bench | demo."""
+"""kensor evaluate | data elpv | bench | demo."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.cli.output import Json, Refused, download_bar, show, stderr
+from app.cli.output import Json, Refused, bar, columns, download_bar, show, stderr
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(evaluate)
     data = typer.Typer(no_args_is_help=True, help="Pictures to report on.")
     data.command("elpv")(elpv)
     data.callback()(lambda: None)
@@ -21,6 +22,52 @@ def register(app: typer.Typer) -> None:
     bench.callback()(lambda: None)
     app.add_typer(bench, name="bench")
     app.command()(demo)
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="In the MVTec AD convention, or holding several such.")],
+    expert: Annotated[str, typer.Option(help="patchcore or padim.")] = "patchcore",
+    backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
+    coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Enroll on so many normal pictures; default: all.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the shots; the figures are their means.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first draw's.")] = 0,
+    false_reject_rate: Annotated[float, typer.Option(help="As in `enroll`.")] = 0.01,
+    review_rate: Annotated[float, typer.Option(help="As in `enroll`.")] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Accuracy and time per folder and on average; features are computed once per picture. Nothing is recorded."""
+    from inspection import evaluation
+    from inspection.enrolment import EnrolOptions
+
+    options = EnrolOptions(expert, backbone, image_size, coreset, false_reject_rate, review_rate, seed)
+    with bar() as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        rows = evaluation.evaluate(folder, options, shots=shots, seeds=seeds, progress=tell)
+    mean = evaluation.mean(rows)
+    heading = ["folder", "normals", "test", *evaluation.FIGURES]
+    cells: list[list[Any]] = [
+        [
+            r["folder"],
+            r["normals"],
+            f"{r['test_normal']}+{r['test_defective']}",
+            *(_figure(r[name]) for name in evaluation.FIGURES),
+        ]
+        for r in rows
+    ]
+    cells.append(["mean", "", "", *(_figure(mean[name]) for name in evaluation.FIGURES)])
+    show({"folders": rows, "mean": mean}, as_json, list(columns([heading, *cells])))
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
 
 
 def elpv(folder: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> None:

@@ -100,7 +100,7 @@ def test_a_defective_part_scores_over_a_sound_one(before: dict[str, Any]) -> Non
 
 def test_an_answer_rests_on_evidence(before: dict[str, Any]) -> None:
     answer = before["answer"]
-    assert answer["kind"] == "yes_no" and answer["answer"].lower().startswith("yes")
+    assert answer["kind"] == "yes_no" and "defect" in answer["answer"] and "no defect" not in answer["answer"]
     assert any(item["kind"] == "finding" for item in answer["evidence"])
     assert answer["own_words"] and answer["model"]["sha256"]
 
