@@ -41,7 +41,8 @@ class WorkerChild:
         self._process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "app.worker", "--parent-pipe"]
+        # Nice before the first import: at the start the service itself wants the processor.
+        command = [sys.executable, "-c", "import os; os.nice(5); from app.worker import main; main()"]
         return subprocess.Popen(command, stdin=subprocess.PIPE, env=self._environment)
 
     def _watch(self) -> None:

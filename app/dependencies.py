@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -14,7 +14,7 @@ from app.security import LOCAL, Principal, bearer, local
 from app.services import keys
 
 
-def context(request: Request) -> Context:
+async def context(request: Request) -> Context:  # async: so small a thing needs no thread of its own
     """The service's parts."""
     found: Context = request.app.state.context
     return found
@@ -56,10 +56,10 @@ def principal(request: Request, ctx: Ctx) -> Principal:
     return LOCAL
 
 
-def require(role: str) -> Callable[[Principal], Principal]:
+def require(role: str) -> Callable[[Principal], Awaitable[Principal]]:
     """A dependency that lets in the role and those above it."""
 
-    def allowed(caller: Annotated[Principal, Depends(principal)]) -> Principal:
+    async def allowed(caller: Annotated[Principal, Depends(principal)]) -> Principal:
         if not caller.may(role):
             raise Forbidden(f"This needs the role `{role}`; the key has `{caller.role}`.", needs=role, has=caller.role)
         return caller

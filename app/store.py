@@ -6,12 +6,15 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from uuid import uuid4
 
 import fsspec
 
 from app.errors import NotFound, Unavailable
+
+
+T = TypeVar("T")
 
 
 class Store:
@@ -39,10 +42,9 @@ class Store:
 
     def get(self, sha256: str) -> bytes:
         """The bytes. Raises `NotFound` where they are gone, `Unavailable` where they are damaged or the store is away."""
-        try:
-            data = bytes(self._guard(lambda: self.fs.cat_file(self.path(sha256))))
-        except FileNotFoundError as error:
-            raise NotFound("The stored object is gone.", code="object_gone", sha256=sha256) from error
+        data = self._guard(lambda: self._read(sha256))
+        if data is None:
+            raise NotFound("The stored object is gone.", code="object_gone", sha256=sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Unavailable(
                 "A stored object no longer has the digest it was stored under.", code="object_damaged", sha256=sha256
@@ -60,11 +62,15 @@ class Store:
         self._guard(lambda: self.fs.pipe_file(probe, b"probe"))
         self._guard(lambda: self.fs.rm_file(probe))
 
-    def _guard(self, work: Callable[[], Any]) -> Any:
+    def _read(self, sha256: str) -> bytes | None:
+        try:
+            return bytes(self.fs.cat_file(self.path(sha256)))
+        except FileNotFoundError:
+            return None
+
+    def _guard(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except FileNotFoundError:
-            raise
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise Unavailable(f"The store cannot be used: {reason}.", code="storage_unavailable") from error

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -143,8 +142,6 @@ class Worker:
 
 def run_worker(settings: Settings, *, parent_pipe: bool = False) -> None:
     """Work until SIGTERM or SIGINT; with `parent_pipe`, also until standard input ends, as it does when the parent is killed."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(5)  # a verdict must not wait for an enrolment
     ctx = Context.open(settings)
     worker = Worker(ctx)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,6 +162,7 @@ def _until_orphaned(worker: Worker) -> None:
     os._exit(1)  # the work does not listen; its lease will expire
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The child of `kensor serve`; its settings come by the environment."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    run_worker(Settings(), parent_pipe="--parent-pipe" in sys.argv)
+    run_worker(Settings(), parent_pipe=True)
