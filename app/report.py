@@ -137,8 +137,9 @@ def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 
     normal = np.asarray(report.recipe["calibration"]["loo_scores"], dtype=np.float64)
     seen = np.asarray([card.inspection["raw_score"] for card in report.cards])
     limits = {name: report.recipe["thresholds"][name]["raw"] for name in ("review", "reject")}
-    values = np.concatenate([normal, seen, [v for v in limits.values() if v is not None]])
-    low, high = float(values.min()), float(values.max())
+    known = np.concatenate([normal, [v for v in limits.values() if v is not None]])
+    low = float(min(known.min(), seen.min()))
+    high = float(max(known.max(), min(seen.max(), low + 4 * (known.max() - low))))  # the normals stay readable
     pad = 0.04 * (high - low) or 1.0
     low, high = low - pad, high + pad
 
@@ -160,7 +161,9 @@ def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 
         if count
     ]
     rows = {False: 0, True: 1, None: 0}
-    dots = [{"x": x(c.inspection["raw_score"]), "row": rows[c.defective], "card": c} for c in report.cards]
+    shown = [c for c in report.cards if c.inspection["raw_score"] <= high]
+    dots = [{"x": x(c.inspection["raw_score"]), "row": rows[c.defective], "card": c} for c in shown]
+    beyond = Counter(rows[c.defective] for c in report.cards if c.inspection["raw_score"] > high)
     return {
         "width": width,
         "height": height,
@@ -168,6 +171,7 @@ def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 
         "tallest": tall,
         "limits": {name: x(value) for name, value in limits.items() if value is not None},
         "dots": dots,
+        "beyond": beyond,
         "ticks": [{"x": x(value), "label": f"{value:.3g}"} for value in np.linspace(low + pad, high - pad, 6)],
     }
 
