@@ -152,12 +152,13 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 def beside_questions(port: int, pictures: list[bytes], rounds: int, each: int) -> dict[str, Any]:
     """Latency of one posting client, in alternating blocks with and without a question being answered."""
-    client, asker = Client(port), Client(port)
-    _, row = client.inspect(jpeg(5000, "scratch"))
+    asker = Client(port)
+    _, row = asker.inspect(jpeg(5000, "scratch"))
     question = json.dumps({"question": "Where is the defect and how big is it?"}).encode()
     path = f"/v1/inspections/{row['id']}/questions"
     status, first = asker.send("POST", path, question)
     assert status in (200, 201), first
+    client = Client(port)
     quiet: list[float] = []
     asked: list[float] = []
     answers = 0
