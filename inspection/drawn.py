@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -23,20 +24,41 @@ def drawn(product_seed: int, index: int, defect: str | None = None, size: int = 
     family is `FAMILIES[product_seed % 4]`; light, position (sub-pixel), turn and noise vary from part to part.
     """
     part = np.random.default_rng([product_seed, index, 0])
-    shift = part.normal(0, 0.012, 2)
-    turn = part.normal(0, 0.02)
+    shift = part.uniform(-0.015, 0.015, 2)
+    turn = part.uniform(-0.02, 0.02)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / (size / 2) - 1 + 1 / size
     x, y = columns - np.float32(shift[0]), rows - np.float32(shift[1])
     x, y = (np.cos(turn) * x + np.sin(turn) * y).astype(np.float32), (np.cos(turn) * y - np.sin(turn) * x).astype(np.float32)
     family = list(FAMILIES.values())[product_seed % len(FAMILIES)]
     picture = family(x, y, np.random.default_rng([product_seed, 1]), part)
-    light = 1 + part.normal(0, 0.04) + part.normal(0, 0.04) * columns + part.normal(0, 0.04) * rows
+    base, across, down = part.uniform(-0.05, 0.05, 3)
+    light = 1 + base + across * columns + down * rows
     picture = picture * light[..., None]
     mask = None
     if defect is not None:
         picture, mask = spoil(picture, defect, np.random.default_rng([product_seed, index, 2 + DEFECTS.index(defect)]))
     picture = cv2.GaussianBlur(picture, (0, 0), 0.6 * size / 256) + part.normal(0, 0.012, (size, size, 1))
     return (255 * np.clip(picture, 0, 1) + 0.5).astype(np.uint8), mask
+
+
+def write(folder: Path, product_seed: int, normal: int, each: int, size: int = 256) -> dict[str, int]:
+    """Parts as a folder in the MVTec AD convention, masks included; returns how many pictures lie where."""
+    counts: dict[str, int] = {}
+    for kind in (None, "good", *DEFECTS):
+        part, defect = ("train/good", None) if kind is None else (f"test/{kind}", None if kind == "good" else kind)
+        first = 0 if kind is None else normal + each * ("good", *DEFECTS).index(kind)
+        for n in range(normal if kind is None else each):
+            picture, mask = drawn(product_seed, first + n, defect, size)
+            _save(folder / part / f"{n:03}.png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            if mask is not None:
+                _save(folder / "ground_truth" / str(defect) / f"{n:03}_mask.png", mask.astype(np.uint8) * 255)
+        counts[part] = n + 1
+    return counts
+
+
+def _save(path: Path, pixels: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
 def spoil(picture: Any, defect: str, rng: np.random.Generator) -> tuple[Any, Mask]:

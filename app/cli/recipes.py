@@ -78,8 +78,16 @@ def enroll(
             row, promoted = recipes.get(session, product, number)
             shown = recipes.view(row, product, promoted)
         made = {**shown, "folder": str(recipes.folder(ctx, row.sha256)), "refused": [r.model_dump() for r in kept.refused]}
+    names = {item.sha256: item.filename for item in kept.items}
     notes = [f"left out   {r.filename}: {r.message}" for r in kept.refused]
-    show(made, as_json, [*notes, *card(made)])
+    show(made, as_json, [*notes, *(_named(line, names) for line in card(made))])
+
+
+def _named(line: str, names: dict[str, str]) -> str:
+    """A line in which pictures go by their file's name, not by their digest."""
+    for sha256, name in names.items():
+        line = line.replace(sha256, name)
+    return line
 
 
 def card(recipe: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""kensor evaluate | data elpv | bench | demo."""
+"""kensor evaluate | data drawn, elpv | bench | demo."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from app.cli.output import Json, Refused, bar, columns, download_bar, show, stde
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(evaluate)
-    data = typer.Typer(no_args_is_help=True, help="Pictures to report on.")
+    data = typer.Typer(no_args_is_help=True, help="Pictures to try and to report on, as MVTec folders.")
+    data.command("drawn")(drawn)
     data.command("elpv")(elpv)
-    data.callback()(lambda: None)
     app.add_typer(data, name="data")
     bench = typer.Typer(no_args_is_help=True, help="Benchmarks on this machine.")
     bench.command("http")(bench_http)
-    bench.callback()(lambda: None)
+    bench.command("experts")(bench_experts)
     app.add_typer(bench, name="bench")
     app.command()(demo)
 
@@ -70,6 +70,20 @@ def _figure(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}" if value < 10 else f"{value:.0f}"
 
 
+def drawn(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    seed: Annotated[int, typer.Option(min=0, help="Which product; there are four families.")] = 3,
+    normal: Annotated[int, typer.Option(min=1, help="Normal pictures in train/good.")] = 40,
+    each: Annotated[int, typer.Option(min=1, help="Test pictures, sound and of each defect.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Write drawn parts with defects and their masks to DIR: free of any licence."""
+    from inspection.drawn import write
+
+    counts = write(folder, seed, normal, each)
+    show({"folder": str(folder), "pictures": counts}, as_json, [f"{folder / part}: {n}" for part, n in counts.items()])
+
+
 def elpv(folder: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> None:
     """Write the ELPV solar cells as MVTec folders DIR/mono and DIR/poly (test: label 1.0 against sound cells not in train)."""
     from app import elpv as cells
@@ -90,6 +104,17 @@ def bench_http(
     from benchmarks.http import run
 
     show(run(clients, seconds, seconds, questions), True)
+
+
+def bench_experts(
+    folder: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Pictures to time; default: its own.")] = None,
+    repeats: Annotated[int, typer.Option(min=3, help="Timings of each.")] = 30,
+) -> None:
+    """The line's runtime beside anomalib's own model: same weights, bank, pictures and threads; prints one JSON document."""
+    from benchmarks.experts import run, settings
+
+    rows = [run(backbone, size, bank, repeats, folder) for backbone, size, bank in settings()]
+    show(rows, True)
 
 
 def demo(
