@@ -66,12 +66,12 @@ def calibrate(
         )
     m, s, floored = log_moments(loo)
     peak_m, peak_s, _ = log_moments(peaks)
-    reject, review = (math.exp(m + s * factor(k, a)) for a in (false_reject_rate, review_rate))
-    finding_limit = math.exp(peak_m + peak_s * factor(k, review_rate))
-    if not all(math.isfinite(x) for x in (reject, review, finding_limit)):
-        raise EnrolmentRefused(
-            f"{k} normal pictures cannot bear a false-reject rate of {false_reject_rate:g}: enroll more of them."
-        )
+    try:
+        reject, review = (math.exp(m + s * factor(k, a)) for a in (false_reject_rate, review_rate))
+        finding_limit = math.exp(peak_m + peak_s * factor(k, review_rate))
+    except OverflowError as error:
+        message = f"{k} normal pictures cannot bear a false-reject rate of {false_reject_rate:g}: enroll more of them."
+        raise EnrolmentRefused(message) from error
     return Calibration(
         Thresholds(review, reject),
         finding_limit,

@@ -114,18 +114,23 @@ class Inspector:
     def check_golden(self, folder: Path) -> None:
         """Score the recipe's golden pictures again. Raises RecipeRefused, saying by how much, when one scores differently.
 
-        The tolerance, 0.1 %, is of the score or, for normal pictures that lie in the bank and score about nothing, of the
-        heatmap's scale.
+        The tolerance, 0.1 %, is of the value itself; for normal pictures, which may lie in the bank and score about
+        nothing, of the drawn defect's.
         """
-        for golden in self.recipe.golden:
-            raw = self.score(decode((folder / golden.file).read_bytes()).pixels)
-            for name, now, then in (("score", raw.score, golden.raw_score), ("map", float(raw.map.max()), golden.map_max)):
-                off = abs(now - then) / max(abs(then), self.recipe.heatmap_max)
+        golden = self.recipe.golden
+        score_floor, map_floor = max(g.raw_score for g in golden), max(g.map_max for g in golden)
+        for one in golden:
+            raw, normal = self.score(decode((folder / one.file).read_bytes()).pixels), one.kind == "normal"
+            for name, now, then, floor in (
+                ("score", raw.score, one.raw_score, score_floor),
+                ("map", float(raw.map.max()), one.map_max, map_floor),
+            ):
+                off = abs(now - then) / max(abs(then), floor if normal else 0.0, 1e-12)
                 if not off <= GOLDEN_TOLERANCE:
                     raise RecipeRefused(
-                        f"The recipe scores differently here from when it was made: {golden.file} has {name} {now:.6g} "
+                        f"The recipe scores differently here from when it was made: {one.file} has {name} {now:.6g} "
                         f"instead of {then:.6g} ({off:.2%} off; {GOLDEN_TOLERANCE:.1%} is allowed).",
-                        file=golden.file,
+                        file=one.file,
                         expected=then,
                         found=now,
                     )

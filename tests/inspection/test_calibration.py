@@ -1,0 +1,105 @@
+"""The limits hold what they promise, by simulation, and say so when they cannot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inspection.calibration import calibrate, factor, margin, risk, score
+from inspection.evidence import EnrolmentRefused
+
+
+def test_the_bound_by_hand() -> None:
+    scores = [1.0, 2.0, 4.0, 8.0, 16.0]
+    card = calibrate(scores, [2 * s for s in scores], 0.01, 0.05)
+    m, s = 2 * math.log(2), math.log(2) * math.sqrt(2.5)
+    assert (card.m, card.s, card.n) == (pytest.approx(m), pytest.approx(s), 5)
+    root = math.sqrt(1 + 1 / 5)
+    assert card.thresholds.reject == pytest.approx(math.exp(m + s * 3.746947 * root))  # t(4, .99), from a table
+    assert card.thresholds.review == pytest.approx(math.exp(m + s * 2.131847 * root))  # t(4, .95)
+    assert card.finding_limit == pytest.approx(2 * card.thresholds.review)
+    assert card.loo_scores == tuple(scores)
+
+
+@pytest.mark.parametrize("k", [3, 8, 32])
+def test_realised_rates_and_their_interval_by_simulation(k: int) -> None:
+    rng = np.random.default_rng(k)
+    logs = rng.normal(1.0, 0.3, (4000, k))
+    fresh = np.exp(rng.normal(1.0, 0.3, (4000, 200)))
+    from scipy.special import ndtr
+
+    for rate in (0.01, 0.05):
+        limit = np.exp(logs.mean(1) + logs.std(1, ddof=1) * factor(k, rate))
+        assert (fresh > limit[:, None]).mean() == pytest.approx(rate, rel=0.2)
+        realised = ndtr(-(np.log(limit) - 1.0) / 0.3)
+        stated = risk(k, rate)
+        assert (realised < stated.low).mean() == pytest.approx(0.05, abs=0.015)
+        assert (realised > stated.high).mean() == pytest.approx(0.05, abs=0.015)
+        assert stated.low < rate and stated.target == rate
+
+
+def test_more_pictures_narrow_the_interval() -> None:
+    widths = [risk(k, 0.01).high - risk(k, 0.01).low for k in (8, 32, 128, 512)]
+    assert widths == sorted(widths, reverse=True) and widths[-1] < 0.02
+
+
+def test_review_lies_under_reject_and_both_rise_as_rates_fall() -> None:
+    scores = list(np.exp(np.random.default_rng(0).normal(size=12)))
+    strict, loose = calibrate(scores, scores, 0.02, 0.1), calibrate(scores, scores, 0.001, 0.1)
+    assert strict.thresholds.review < strict.thresholds.reject < loose.thresholds.reject
+    assert strict.thresholds.review == loose.thresholds.review
+    same = calibrate(scores, scores, 0.05, 0.05).thresholds
+    assert same.review == same.reject
+
+
+@pytest.mark.parametrize(("reject", "review"), [(0.05, 0.01), (0, 0.05), (0.01, 0.5), (-0.1, 0.1), (float("nan"), 0.1)])
+def test_rates_out_of_order_are_refused(reject: float, review: float) -> None:
+    with pytest.raises(EnrolmentRefused, match="Rates"):
+        calibrate([1.0, 2.0], [1.0, 2.0], reject, review)
+
+
+def test_too_few_pictures_are_warned_of_by_degree() -> None:
+    values = list(np.linspace(1, 2, 40))
+    strong, mild, none = (calibrate(values[:k], values[:k]).warnings for k in (7, 31, 32))
+    assert "guess" in strong[0] and "wide" in mild[0] and none == ()
+
+
+@pytest.mark.parametrize("scores", [[], [3.0], [0.0, 0.0, 0.0]])
+def test_without_a_held_out_score_the_recipe_is_uncalibrated(scores: list[float]) -> None:
+    card = calibrate(scores, scores)
+    assert card.thresholds.reject is card.thresholds.review is card.finding_limit is card.reject_risk is None
+    assert "uncalibrated" in card.warnings[0]
+
+
+def test_zeros_and_equal_scores_have_a_floor() -> None:
+    alike = calibrate([2.0] * 40, [2.0] * 40)
+    assert 2.0 < alike.thresholds.review < alike.thresholds.reject < 2.02 and "alike" in alike.warnings[0]
+    copies = calibrate([0.0, 2.0, 2.1, 1.9], [0.0, 2.0, 2.1, 1.9])
+    assert math.isfinite(copies.thresholds.reject) and any("zero" in w for w in copies.warnings)
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(EnrolmentRefused, match="finite"):
+        calibrate([1.0, float("nan")], [1.0, 1.0])
+    with pytest.raises(EnrolmentRefused, match="cannot bear"):
+        calibrate([1e-3, 1e3], [1e-3, 1e3], 1e-9, 0.01)
+
+
+@given(st.floats(1e-6, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_the_calibrated_score_is_half_at_the_limit_and_rises(reject: float, one: float, other: float) -> None:
+    assert score(reject, reject) == 0.5 and margin(reject, reject) == 0
+    low, high = sorted((one, other))
+    assert 0 <= score(low, reject) <= score(high, reject) <= 1
+    if high > low * (1 + 1e-6) and high < 1e3 * reject:
+        assert score(low, reject) < score(high, reject) < 1
+        assert margin(low, reject) < margin(high, reject)
+    assert (score(one, reject) >= 0.5) == (one >= reject) == (margin(one, reject) >= 0) or abs(one / reject - 1) < 1e-12
+
+
+def test_uncalibrated_has_neither_score_nor_margin() -> None:
+    assert score(3.0, None) is None and margin(3.0, None) is None
+    assert score(3.0, 1.0) == 0.75 and margin(3.0, 1.0) == 2.0
