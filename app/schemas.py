@@ -414,7 +414,7 @@ def _lower(value: Any) -> Any:
 class QuestionIn(Body):
     """A question about one inspection."""
 
-    question: Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(_printable)]
     conversation_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
     language: Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z]{2}(-[a-z]{2})?$")] | None = None
     engine: Literal["builtin"] = "builtin"

@@ -13,7 +13,6 @@ import fsspec
 
 from app.errors import NotFound, Unavailable
 
-
 T = TypeVar("T")
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from parts import HERE, Echo, give_recipe, picture
 
 from app.context import Context
 from app.db import migrate
@@ -17,7 +18,6 @@ from app.db.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from inspection.enrolment import EnrolOptions, enroll
-from parts import HERE, Echo, give_recipe, picture
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
         return str(server.get_uri(database=name))
 
     with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # many short-lived databases: a power cut is not tested here
+        connection.execute("SELECT pg_reload_conf()")
         connection.execute("CREATE DATABASE migrated")
     database = Database(Settings(database_url=server.get_uri(database="migrated")).url)
     migrate.upgrade(database)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from sqlalchemy import CursorResult, and_, func, insert, literal, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, lazyload
 
 from app.db.queries import page
 from app.db.queries.inspections import Filter, select_
@@ -68,9 +68,8 @@ def fill(session: Session, job_id: str, what: Filter) -> int:
     """Give a job the inspections of a filter, oldest first; returns how many."""
     chosen = select_(what).subquery()
     rows = select(literal(job_id), func.row_number().over(order_by=chosen.c.id), chosen.c.id)
-    result = session.execute(insert(JobItem).from_select(["job_id", "position", "inspection_id"], rows))
-    assert isinstance(result, CursorResult)
-    return result.rowcount
+    session.execute(insert(JobItem).from_select(["job_id", "position", "inspection_id"], rows))
+    return session.scalar(select(func.count()).select_from(JobItem).where(JobItem.job_id == job_id)) or 0
 
 
 def pending(session: Session, job_id: str, limit: int) -> list[tuple[JobItem, Inspection]]:
@@ -112,6 +111,7 @@ def pairs(session: Session, job_id: str) -> Iterator[tuple[JobItem, Inspection, 
         .outerjoin(after, after.id == JobItem.new_inspection_id)
         .where(JobItem.job_id == job_id)
         .order_by(JobItem.position)
+        .options(lazyload("*"))  # joining `after` to its product would drop the pictures that have none
         .execution_options(yield_per=500)
     )
     for row in session.execute(statement):
