@@ -44,6 +44,10 @@ class DemoFailed(InspectionError):
     code = "demo_failed"
 
 
+class PictureRefused(DemoFailed):
+    """The service does not take this picture; others may do."""
+
+
 @dataclass
 class Client:
     """The few calls the demo makes, each checked."""
@@ -57,6 +61,8 @@ class Client:
             response = self.http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise DemoFailed(f"{method} {path}: no answer ({type(error).__name__}). The server's log: {self.log}") from error
+        if response.status_code in (413, 415):
+            raise PictureRefused(response.json()["message"])
         if response.is_error:
             raise DemoFailed(f"{method} {path}: {response.status_code} {response.text[:400]}. The server's log: {self.log}")
         return response.json() if response.headers.get("content-type", "").startswith("application/json") else response.content
@@ -149,7 +155,9 @@ def enroll(client: Client, parts: Parts, progress: Progress) -> tuple[dict[str, 
     task = progress.add_task("upload normal pictures", total=len(parts.normal))
     for start in range(0, len(parts.normal), 20):
         batch = parts.normal[start : start + 20]
-        client.call("POST", f"{p}/images", data={"kind": "normal"}, files=[("files", (x.name, x.data)) for x in batch])
+        kept = client.call("POST", f"{p}/images", data={"kind": "normal"}, files=[("files", (x.name, x.data)) for x in batch])
+        for refused in kept["refused"]:
+            progress.console.print(f"left out {refused['filename']}: {refused['message']}")
         progress.update(task, advance=len(batch))
     started = time.perf_counter()
     job = client.call("POST", f"{p}/recipes", json={})
@@ -171,14 +179,17 @@ def inspect(client: Client, parts: Parts, progress: Progress) -> tuple[list[repo
     cards, latencies = [], []
     for n, part in enumerate(progress.track(parts.test, description="inspect unseen parts")):
         started = time.perf_counter()
-        body = client.call(
-            "POST",
-            f"/v1/products/{parts.product}/inspections",
-            files={"file": (part.name, part.data)},
-            data={"serial": f"demo-{n + 1:03}", "lot": "demo", "station": "demo"},
-        )
+        tags = {"serial": f"demo-{n + 1:03}", "lot": "demo", "station": "demo"}
+        try:
+            path = f"/v1/products/{parts.product}/inspections"
+            body = client.call("POST", path, files={"file": (part.name, part.data)}, data=tags)
+        except PictureRefused as refusal:
+            progress.console.print(f"left out {part.name}: {refusal.message}")
+            continue
         latencies.append(1000 * (time.perf_counter() - started))
         cards.append(_card(client, part, body))
+    if not cards:
+        raise DemoFailed("None of the pictures to inspect could be read.")
     return cards, latencies
 
 

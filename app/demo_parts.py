@@ -91,8 +91,8 @@ def own_folder(folder: Path, test: Path | None, seed: int, normal: int, each: in
         raise FolderRefused(f"There is no picture in {tests if normals else train} (PNG, JPEG, BMP, TIFF or WebP).")
     return Parts(
         product="own-parts",
-        title=f"parts from {folder.name or folder.resolve().name}",
-        notice="The pictures are your own; they stay in out/demo on this machine.",
+        title="parts",
+        notice=f"The pictures are your own, from {folder.resolve().name}; they stay on this machine.",
         normal=[Part(p.name, p.read_bytes(), False) for p in draw.sample(normals, min(normal, len(normals)))],
         test=[Part(f"{p.parent.name}/{p.name}" if t is not None else p.name, p.read_bytes(), t) for p, t in chosen],
     )
