@@ -82,22 +82,18 @@ def _weights(settings: Settings) -> Iterator[Check]:
 
 
 def _database(settings: Settings) -> Check:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from app.db import migrate
-    from app.db.engine import Database
+    from app.db import engine, migrate
 
     try:
-        shown = make_url(settings.url).render_as_string(hide_password=True)
+        shown = engine.shown(settings.url)
         if settings.database_url is None and not (settings.data / "kensor.sqlite").exists():
             return Check("database", "ok", f"{shown}: not made yet, the first start makes it")
-        database = Database(settings.url)
+        database = engine.Database(settings.url)
         try:
             standing = migrate.revision(database)
         finally:
             database.close()
-    except (SQLAlchemyError, OSError) as error:
+    except (*engine.ANY, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         return Check("database", "wrong", reason, "Start the database, or correct KENSOR_DATABASE_URL.")
     if standing not in (None, migrate.HEAD):

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -18,8 +18,14 @@ UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeout)
 """The database is away, locked for too long, or full."""
 CONFLICT = (IntegrityError,)
 BAD_VALUE = (DataError,)
+ANY = (SQLAlchemyError,)
 
 BUSY_MS = 15_000
+
+
+def shown(url: str) -> str:
+    """The database's address without its password."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 class WriteSession(Session):

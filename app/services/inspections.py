@@ -127,7 +127,7 @@ def keep(ctx: Context, data: bytes, outcome: Outcome) -> dict[str, Any]:
         "threshold_review": outcome.thresholds.review,
         "threshold_reject": outcome.thresholds.reject,
         "findings": [plain(asdict(finding)) for finding in outcome.findings],
-        "map_sha256": ctx.store.put(buffer.getvalue()),
+        "map_sha256": ctx.store.put(buffer.getvalue(), durable=False),
         "map_width": outcome.map.shape[1],
         "map_height": outcome.map.shape[0],
         "map_stats": plain(asdict(stats)),
