@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class Verdict(StrEnum):
     """What is decided about a part. An error is never a verdict."""
 
-    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    PASS = "pass"
     REVIEW = "review"
     REJECT = "reject"
 
@@ -90,7 +90,7 @@ class Finding:
     """Largest map value in the region, raw units."""
     peak_xy: tuple[int, int]
     place: str
-    """One of the nine cells: `top left`, `top`, `top right`, `left`, `centre`, `right`, `bottom left`, `bottom`, `bottom right`."""
+    """One of nine cells: `top left`, `top`, `top right`, `left`, `centre`, `right`, `bottom left`, `bottom`, `bottom right`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Outcome:
     """Stable codes, e.g. `over_reject_limit`, `over_review_limit`, `uncalibrated`, `unexpected_size`, `unexpected_channels`."""
     raw_score: float
     score: float | None
-    """raw / (raw + reject): strictly increasing in raw, 0.5 at the reject limit, below 1 for every finite raw. `None`: uncalibrated."""
+    """raw / (raw + reject): strictly increasing, 0.5 at the reject limit, below 1 for every finite raw. `None`: uncalibrated."""
     thresholds: Thresholds
     margin: float | None
     """raw / reject - 1: negative below the reject limit, relative to it. `None`: uncalibrated."""
