@@ -68,5 +68,11 @@ def serve(settings: Settings) -> None:
     import uvicorn
 
     uvicorn.run(
-        create_app(settings), host=settings.host, port=settings.port, proxy_headers=False, server_header=False, access_log=False
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        timeout_graceful_shutdown=10,  # an open event stream must not hold the service back
     )
