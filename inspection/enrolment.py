@@ -24,8 +24,8 @@ from inspection.gate import Look, gate, look
 from inspection.image import Limits, Picture, Pixels, decode
 from inspection.inspector import Inspector, weights_sha256
 from inspection.recipe import Golden, Recipe
-from models import backbones
-from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, leave_one_out, load_expert
+from models import backbones, experts
+from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, load_expert
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
@@ -105,7 +105,7 @@ def enroll(
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            loo = held_out(options.expert, features, state, size, tell, stop)
+            loo = held_out(options, features, state, tell, cancelled)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
@@ -172,21 +172,24 @@ def features_file(
 
 
 def held_out(
-    kind: str,
+    options: EnrolOptions,
     features: Features | Sequence[np.ndarray],
     state: dict[str, np.ndarray],
-    size: int,
     tell: Progress,
-    stop: Callable[[], None],
+    cancelled: Stop | None,
 ) -> tuple[list[float], list[float]]:
-    """Leave-one-out scores of the normal pictures, and the peaks of their maps."""
-    scores, peaks = [], []
-    for done, raw in enumerate(leave_one_out(kind, list(features), state, image_size=size), 1):
+    """Scores of the normal pictures by an expert that never saw them, and the peaks of their maps, in the pictures' order."""
+    found: dict[int, tuple[float, float]] = {}
+    stop = stopper(cancelled)
+    scored = experts.held_out(
+        options.expert, list(features), state, image_size=options.image_size or 0, seed=options.seed, cancelled=cancelled
+    )
+    for number, raw in scored:
         stop()
-        scores.append(raw.score)
-        peaks.append(float(raw.map.max()))
-        tell("calibrate", done, len(features))
-    return scores, peaks
+        found[number] = (raw.score, float(raw.map.max()))
+        tell("calibrate", len(found), len(features))
+    ordered = [found[number] for number in sorted(found)]
+    return [score for score, _ in ordered], [peak for _, peak in ordered]
 
 
 def resolved(options: EnrolOptions) -> EnrolOptions:

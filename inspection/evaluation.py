@@ -6,7 +6,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -147,7 +147,7 @@ def _draw(
     size, train = options.image_size or 0, [features[i] for i in chosen]
     rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
     state = fit(options.expert, train, rows=rows, seed=seed, cancelled=cancelled)
-    loo = held_out(options.expert, train, state, size, tell, stopper(cancelled))
+    loo = held_out(replace(options, seed=seed), train, state, tell, cancelled)
     limits = calibrate(*loo, options.false_reject_rate, options.review_rate).thresholds
     expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
     start = perf_counter()

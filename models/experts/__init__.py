@@ -1,4 +1,4 @@
-"""The vision experts behind one protocol, by name: `fit`, `leave_one_out`, `load_expert`."""
+"""The vision experts behind one protocol, by name: `fit`, `held_out`, `load_expert`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from models.experts.base import Cancelled, Expert, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State
 
-__all__ = ["KINDS", "Expert", "FeaturesRefused", "FitCancelled", "RawScore", "fit", "leave_one_out", "load_expert"]
+__all__ = ["KINDS", "Expert", "FeaturesRefused", "FitCancelled", "RawScore", "fit", "held_out", "load_expert"]
 
 KINDS = ("patchcore", "padim")
 
@@ -40,21 +40,28 @@ def fit(
     raise _unknown(kind)
 
 
-def leave_one_out(
-    kind: str, features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int
-) -> Iterator[RawScore]:
-    """Each normal picture scored without itself, in order, one at a time (a list of maps would not be bounded).
+def held_out(
+    kind: str,
+    features: Sequence[Floats],
+    state: Mapping[str, np.ndarray],
+    *,
+    image_size: int,
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Iterator[tuple[int, RawScore]]:
+    """Each normal picture's number and its score by an expert that never saw it, one at a time (maps in a list are not bounded).
 
-    `features`: those the state was fitted on, in the same order; may read from disk, is walked twice by PaDiM.
+    `features`: those the state was fitted on, in the same order; may read from disk, is walked several times. PatchCore
+    refits its coreset in folds, PaDiM takes one picture out exactly. Raises FeaturesRefused, FitCancelled.
     """
     if kind == "patchcore":
         from models.experts import patchcore
 
-        return patchcore.leave_one_out(features, state, image_size=image_size)
+        return patchcore.held_out(features, state, image_size=image_size, seed=seed, cancelled=cancelled)
     if kind == "padim":
         from models.experts import padim
 
-        return padim.leave_one_out(features, state, image_size=image_size)
+        return enumerate(padim.leave_one_out(features, state, image_size=image_size))
     raise _unknown(kind)
 
 

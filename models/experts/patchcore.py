@@ -76,35 +76,35 @@ def fit_patchcore(
     return held[:full].copy(), picture[:full].copy()
 
 
-def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int) -> Iterator[RawScore]:
-    """Each normal picture against the bank without its rows, in order; nothing for a single picture.
+def held_out(
+    features: Sequence[Floats],
+    state: Mapping[str, np.ndarray],
+    *,
+    image_size: int,
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Iterator[tuple[int, RawScore]]:
+    """Each normal picture's number and its score by a bank that it had no part in; nothing for a single picture.
 
-    A coreset keeps one row for what several pictures share: without it the picture that lent it would be scored against a
-    bank with a hole. So of the other pictures' patches that have that row as their nearest, the one nearest to it stands in.
-    Where there is none, the row was the picture's alone, and none is due. Raises FeaturesRefused for a bank of one picture.
+    A bank of all patches: the others' rows. A coreset is chosen anew, as large, without each fold of the pictures (ten
+    folds, five of more than 50 pictures, drawn by `seed`): every picture helped to choose the coreset, so to take its own
+    rows out would still score it too low. Raises FeaturesRefused, FitCancelled.
     """
     bank, source = state["memory_bank"], state["source"]
     if len(features) < 2:
         return
-    stand_ins, found = _stand_ins(features, bank, source)
-    for number, one in enumerate(features):
-        own = source == number
-        others = np.concatenate([bank[~own], stand_ins[own & found]])
-        if not len(others):
-            raise FeaturesRefused(f"every row of the memory bank comes from picture {number}: keep more rows")
-        yield _raw(Bank(others).nearest(checked(one))[0], image_size)
-
-
-def _stand_ins(features: Sequence[Floats], bank: Floats, source: NDArray[np.int32]) -> tuple[Floats, NDArray[np.bool_]]:
-    """For each bank row the nearest of the other pictures' patches assigned to it, `[M, D]`, and whether there is any."""
-    chosen, best = np.zeros_like(bank), np.full(len(bank), np.inf, np.float32)
-    search = Bank(bank)
-    for number, one in enumerate(features):
-        distances, row = search.nearest(checked(one))
-        order = np.argsort(-distances)  # a row's nearest patch is written last
-        order = order[(source[row[order]] != number) & (distances[order] < best[row[order]])]
-        chosen[row[order]], best[row[order]] = one[order], distances[order]
-    return chosen, np.isfinite(best)
+    complete = len(bank) == sum(len(one) for one in features)
+    count = len(features) if complete else min(len(features), 10 if len(features) <= 50 else 5)
+    order = np.random.default_rng(seed).permutation(len(features))
+    for fold in np.array_split(order, count):
+        if complete:
+            others = bank[source != fold[0]]
+        else:
+            kept = (features[i] for i in sorted(set(range(len(features))) - set(fold.tolist())))
+            others, _ = fit_patchcore(kept, rows=len(bank), seed=seed, cancelled=cancelled)
+        search = Bank(others)
+        for number in sorted(fold.tolist()):
+            yield number, _raw(search.nearest(checked(features[number]))[0], image_size)
 
 
 class PatchCore:

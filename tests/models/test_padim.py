@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.experts import FeaturesRefused, fit, leave_one_out
+from models.experts import FeaturesRefused, fit, held_out
 from models.experts.padim import FLOOR, fit_padim
 from models.runtime import anomaly_map
 
@@ -61,7 +61,7 @@ def test_same_seed_same_dimensions() -> None:
 def test_leave_one_out_equals_a_refit_without_the_picture(pictures: int) -> None:
     features = drawn(pictures)
     state = fit("padim", features, dims=10)
-    scores = list(leave_one_out("padim", features, state, image_size=32))
+    scores = [raw for _, raw in held_out("padim", features, state, image_size=32)]
     assert len(scores) == pictures
     for number, raw in enumerate(scores[:9]):
         refit = fit("padim", [one for i, one in enumerate(features) if i != number], dims=10)
@@ -73,7 +73,7 @@ def test_leave_one_out_equals_a_refit_without_the_picture(pictures: int) -> None
 def test_two_pictures_left_out_score_no_lower_than_they_do_fitted() -> None:
     features = drawn(2)
     state = fit("padim", features, dims=10)
-    first, second = leave_one_out("padim", features, state, image_size=32)
+    (_, first), (_, second) = held_out("padim", features, state, image_size=32)
     np.testing.assert_allclose(first.patches, second.patches, rtol=1e-6)
     assert (first.patches.ravel() > 2 * distances(state, features[0])).all()
 
@@ -82,7 +82,7 @@ def test_identical_pictures_are_at_distance_zero_and_others_are_not() -> None:
     one = drawn(1)[0]
     state = fit("padim", [one] * 5)
     assert np.isfinite(state["precision"]).all()
-    assert [raw.score for raw in leave_one_out("padim", [one] * 5, state, image_size=32)] == [0.0] * 5
+    assert [raw.score for _, raw in held_out("padim", [one] * 5, state, image_size=32)] == [0.0] * 5
     assert np.isfinite(distances(state, one + 1)).all() and (distances(state, one + 1) > 0).all()
 
 

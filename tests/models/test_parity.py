@@ -7,7 +7,7 @@ import pytest
 from skimage import data
 
 from models import backbones
-from models.experts import FeaturesRefused, fit, leave_one_out, load_expert
+from models.experts import FeaturesRefused, fit, held_out, load_expert
 from models.runtime import Backbone
 
 SIZE = 224
@@ -48,8 +48,8 @@ def test_both_runtimes_score_alike(name: str) -> None:
             assert np.abs(mine.map - oracle.map).max() <= 1e-5 * oracle.map.max()
         assert {n: a.tobytes() for n, a in line.state().items()} == {n: a.tobytes() for n, a in state.items()}
         assert line.nbytes > sum(array.nbytes for array in state.values())
-        held_out = list(leave_one_out(kind, normal, state, image_size=SIZE))
-        assert len(held_out) == 8 and held_out[0].map.shape == (SIZE, SIZE)
+        scored = dict(held_out(kind, normal, state, image_size=SIZE))
+        assert sorted(scored) == list(range(8)) and scored[0].map.shape == (SIZE, SIZE)
         for expert in (line, torch):
             with pytest.raises(FeaturesRefused, match="not finite"):
                 expert.score(np.full_like(unseen[:1], np.nan))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.experts import FeaturesRefused, FitCancelled, fit, leave_one_out, load_expert
+from models.experts import FeaturesRefused, FitCancelled, fit, held_out, load_expert
 from models.experts.coreset import farthest_first
 from models.experts.patchcore import SHARED, fit_patchcore
 
@@ -103,10 +103,12 @@ def test_progress_rises_to_the_bank_and_cancel_stops() -> None:
         fit_patchcore(drawn(6), rows=200, seed=0, cancelled=lambda: next(calls))
 
 
-def test_leave_one_out_with_every_patch_kept_is_the_bank_of_the_others() -> None:
+def test_held_out_with_every_patch_kept_is_the_bank_of_the_others() -> None:
     features = drawn(5)
     state = fit("patchcore", features, rows=10_000)
-    for number, raw in enumerate(leave_one_out("patchcore", features, state, image_size=56)):
+    scored = dict(held_out("patchcore", features, state, image_size=56))
+    assert sorted(scored) == list(range(5))
+    for number, raw in scored.items():
         others = np.concatenate([one for i, one in enumerate(features) if i != number]).astype(np.float64)
         expected = np.linalg.norm(features[number][:, None] - others, axis=2).min(1)
         np.testing.assert_allclose(raw.patches.ravel(), expected, rtol=1e-5)
@@ -114,30 +116,41 @@ def test_leave_one_out_with_every_patch_kept_is_the_bank_of_the_others() -> None
         assert raw.map.shape == (56, 56) and raw.patches.shape == (7, 7)
 
 
-def test_leave_one_out_never_sees_its_own_patches() -> None:
-    """From a coreset, no patch is nearer than to the nearest of all the others' patches."""
-    features = drawn(5)
+@pytest.mark.parametrize("pictures", [5, 23, 61])
+def test_held_out_of_a_coreset_is_a_refit_without_the_fold(pictures: int) -> None:
+    """Every picture once, and no patch nearer than to the nearest of all the others' patches."""
+    features = drawn(pictures)
     features[2] += 50  # far from all others: with its own rows it would be near
     state = fit("patchcore", features, rows=60)
-    scores = list(leave_one_out("patchcore", features, state, image_size=56))
-    for number, raw in enumerate(scores):
+    scored = dict(held_out("patchcore", features, state, image_size=56))
+    assert sorted(scored) == list(range(pictures))
+    for number, raw in scored.items():
         others = np.concatenate([one for i, one in enumerate(features) if i != number])
         floor = np.linalg.norm(features[number][:, None] - others, axis=2).min(1)
         assert (raw.patches.ravel() >= floor * (1 - 1e-5)).all()
-    assert scores[2].score > 200
+    assert scored[2].score > 200
+    again = dict(held_out("patchcore", features, state, image_size=56))
+    assert [again[i].score for i in range(pictures)] == [scored[i].score for i in range(pictures)]
 
 
-def test_leave_one_out_of_a_coreset_scores_like_unseen_pictures() -> None:
-    """Taking rows out leaves holes where pictures share a background; stand-ins close them."""
+def test_held_out_scores_are_those_of_unseen_pictures() -> None:
+    """A shared background keeps a row or two in the coreset: to take one out with its lender would tear a hole."""
     pictures = drawn(60, patches=100)
     for one in pictures:
-        one[:40] = 40 + one[:40] / 100  # a background, nearly the same everywhere: the coreset keeps a row or two for it
-    seen, unseen = pictures[:20], pictures[20:]
+        one[:40] = 40 + one[:40] / 100
+    seen, unseen = pictures[:30], pictures[30:]
     state = fit("patchcore", seen, rows=200)
-    held_out = [raw.score for raw in leave_one_out("patchcore", seen, state, image_size=80)]
+    scores = [raw.score for _, raw in held_out("patchcore", seen, state, image_size=80)]
     fresh = [np.linalg.norm(one[:, None] - state["memory_bank"], axis=2).min(1).max() for one in unseen]
-    assert np.median(held_out) == pytest.approx(np.median(fresh), rel=0.1)  # a hole would give 30 and more
-    assert max(held_out) < 1.3 * max(fresh)
+    assert np.mean(scores) == pytest.approx(np.mean(fresh), rel=0.05)
+    assert np.std(scores) == pytest.approx(np.std(fresh), rel=0.5)
+
+
+def test_held_out_is_cancelled() -> None:
+    features = drawn(8)
+    state = fit("patchcore", features, rows=60)
+    with pytest.raises(FitCancelled):
+        list(held_out("patchcore", features, state, image_size=56, cancelled=lambda: True))
 
 
 def test_a_patch_that_stands_in_several_pictures_belongs_to_all() -> None:
@@ -148,24 +161,24 @@ def test_a_patch_that_stands_in_several_pictures_belongs_to_all() -> None:
     features.append(features[0].copy())
     state = fit("patchcore", features, rows=150)
     assert (state["source"][(state["memory_bank"] == 7.0).all(1)] == SHARED).all()
-    scores = list(leave_one_out("patchcore", features, state, image_size=56))
-    assert all((raw.patches.ravel()[:10] == 0).all() for raw in scores)
+    scores = held_out("patchcore", features, state, image_size=56)
+    assert all((raw.patches.ravel()[:10] == 0).all() for _, raw in scores)
 
 
 def test_identical_pictures_are_at_distance_zero() -> None:
     features = [drawn(1)[0]] * 8
     state = fit("patchcore", features, rows=100)
     assert len(state["memory_bank"]) == 49  # no more rows than different patches
-    assert [raw.score for raw in leave_one_out("patchcore", features, state, image_size=56)] == [0.0] * 8
+    assert [raw.score for _, raw in held_out("patchcore", features, state, image_size=56)] == [0.0] * 8
 
 
 def test_one_picture_fits_and_has_nothing_to_leave_out() -> None:
     features = drawn(1)
     state = fit("patchcore", features, rows=20)
     assert state["memory_bank"].shape == (20, 37)
-    assert list(leave_one_out("patchcore", features, state, image_size=56)) == []
-    both = leave_one_out("patchcore", features * 2, state, image_size=56)
-    assert all(np.isfinite(raw.score) for raw in both)  # every row is the first's: the second's patches stand in
+    assert list(held_out("patchcore", features, state, image_size=56)) == []
+    both = list(held_out("patchcore", features * 2, state, image_size=56))
+    assert len(both) == 2 and all(np.isfinite(raw.score) for _, raw in both)
 
 
 @pytest.mark.parametrize("kind", ["patchcore", "padim"])
