@@ -54,7 +54,7 @@ class Inspector:
             expert = load_expert(
                 recipe.expert, state, backbone=recipe.backbone, image_size=recipe.image_size, runtime=runtime, threads=threads
             )
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, IndexError) as error:
             raise RecipeRefused(f"The recipe's arrays do not fit its expert: {error}") from error
         inspector = cls(recipe, expert, limits)
         if check:

@@ -12,13 +12,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from inspection.calibration import Calibration, Risk
 from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
+
+T = TypeVar("T")
 
 FORMAT = "kensor-recipe/1"
 DOCUMENT = "recipe.json"
@@ -138,10 +141,15 @@ def export_file(folder: Path, path: Path) -> Path:
 def import_file(path: Path, folder: Path) -> Recipe:
     """Unpack a recipe file into a new folder and verify it. Only files that its recipe.json names are read, each to its size.
 
-    Raises RecipeRefused: not such a file, a path that leaves the folder, more bytes than stated, a wrong digest.
+    Raises RecipeRefused: not such a file, compressed members, a path that leaves the folder, more bytes than stated, a wrong
+    digest.
     """
     try:
         with zipfile.ZipFile(path) as archive, _new_folder(folder) as scratch:
+            members = archive.infolist()
+            stated = sum(m.file_size for m in members)
+            if any(m.compress_type != zipfile.ZIP_STORED for m in members) or stated > path.stat().st_size:
+                raise RecipeRefused("A recipe file is stored, not compressed: this one unpacks to more than it holds.")
             recipe = _parse(_member(archive, DOCUMENT, MAX_DOCUMENT))
             if set(archive.namelist()) != {DOCUMENT, *recipe.files}:
                 raise RecipeRefused("The recipe file holds other files than its recipe.json names.")
@@ -157,7 +165,7 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     try:
         with archive.open(name) as file:
             data = file.read(limit + 1)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, OSError) as error:
         raise RecipeRefused(f"The recipe file has no readable {name}.", file=name) from error
     if len(data) > limit:
         raise RecipeRefused(f"The recipe file's {name} is larger than it says.", file=name)
@@ -172,6 +180,8 @@ def _parse(data: bytes) -> Recipe:
             raise RecipeRefused(f"The recipe's format is {found!r}; this version reads {FORMAT}.", format=str(found))
         recipe = _from_values({**values, "sha256": digest(data)})
         allowed = {ARRAYS[recipe.expert], *(golden.file for golden in recipe.golden)}
+        if not recipe.golden:
+            raise RecipeRefused("The recipe has no golden pictures: nothing shows that it scores as when it was made.")
         if set(recipe.files) != allowed or any(not _safe(name) for name in recipe.files):
             raise RecipeRefused("The recipe names files that no recipe has.")
         if sum(int(file["bytes"]) for file in recipe.files.values()) > MAX_FILE:
@@ -188,20 +198,27 @@ def _safe(name: str) -> bool:
 
 def _from_values(values: Mapping[str, Any]) -> Recipe:
     card = dict(values["calibration"])
-    card["thresholds"] = Thresholds(**card["thresholds"])
+    card["thresholds"] = _made(Thresholds, card["thresholds"])
     for name in ("reject_risk", "review_risk"):
-        card[name] = card[name] and Risk(**card[name])
+        card[name] = card[name] and _made(Risk, card[name])
     card |= {name: tuple(card[name]) for name in ("warnings", "loo_scores")}
-    return Recipe(
-        **{
-            **values,
-            "calibration": Calibration(**card),
-            "gate": Gate(**values["gate"]),
-            "golden": tuple(Golden(**golden) for golden in values["golden"]),
-            "normals": tuple(values["normals"]),
-            "warnings": tuple(values["warnings"]),
-        }
-    )
+    parts = {
+        "calibration": _made(Calibration, card),
+        "gate": _made(Gate, values["gate"]),
+        "golden": tuple(_made(Golden, golden) for golden in values["golden"]),
+        "normals": tuple(values["normals"]),
+        "warnings": tuple(values["warnings"]),
+    }
+    return _made(Recipe, {**values, **parts})
+
+
+def _made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass of these values. Raises KeyError or TypeError where a field is missing, unknown or of another type."""
+    for name, hint in get_type_hints(kind).items():
+        types = tuple(get_origin(one) or one for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+        if not isinstance(values[name], (*types, int) if float in types else types):
+            raise TypeError(f"{name} is {values[name]!r}")
+    return kind(**values)
 
 
 def _canonical(values: Any) -> bytes:

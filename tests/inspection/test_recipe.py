@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -57,6 +58,12 @@ def test_a_changed_or_missing_file_is_refused(copy: Path, name: str) -> None:
         {"expert": "oracle"},
         {"calibration": None},
         {"extra": 1},
+        {"golden": [], "files": {}},
+        {"image_size": "224"},
+        {"image_size": None},
+        {"heatmap_max": "1"},
+        {"gate": dict.fromkeys(("width_min", "width_max", "height_min", "height_max"), 1)},
+        {"options": []},
     ],
 )
 def test_a_document_that_is_no_recipe_is_refused(copy: Path, changes: dict[str, object]) -> None:
@@ -90,7 +97,7 @@ def test_export_and_import_round_trip(made: Made, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b.zip", "back"]
 
 
-@pytest.mark.parametrize("what", ["slip", "extra", "less", "swapped", "bomb", "text", "cut"])
+@pytest.mark.parametrize("what", ["slip", "extra", "less", "swapped", "bomb", "deflated", "text", "cut"])
 def test_a_hostile_file_is_refused_and_leaves_nothing(made: Made, tmp_path: Path, what: str) -> None:
     path, members = tmp_path / "r.zip", {DOCUMENT: (made[0] / DOCUMENT).read_bytes()}
     members |= {name: (made[0] / name).read_bytes() for name in made[1].files}
@@ -104,7 +111,12 @@ def test_a_hostile_file_is_refused_and_leaves_nothing(made: Made, tmp_path: Path
         members["golden/normal0.png"] = members["golden/synthetic.png"]
     if what == "bomb":
         members["golden/normal0.png"] = bytes(200_000_000)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    if what == "deflated":  # its document states the size truly: 1 MB that would unpack to 200
+        bank, values = bytes(200_000_000), json.loads(members[DOCUMENT])
+        values["files"]["memory_bank.safetensors"] = {"sha256": hashlib.sha256(bank).hexdigest(), "bytes": len(bank)}
+        members |= {"memory_bank.safetensors": bank, DOCUMENT: json.dumps(values).encode()}
+    stored = zipfile.ZIP_DEFLATED if what == "deflated" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", stored) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     if what == "text":
@@ -114,3 +126,24 @@ def test_a_hostile_file_is_refused_and_leaves_nothing(made: Made, tmp_path: Path
     with pytest.raises(RecipeRefused):
         import_file(path, tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["r.zip"]
+
+
+def test_a_value_of_another_type_is_refused_within(copy: Path) -> None:
+    values = json.loads((copy / DOCUMENT).read_bytes())
+    for part, name, wrong in (("gate", "aspect_min", "1"), ("calibration", "thresholds", {"review": "a", "reject": "b"})):
+        edited(copy, **{part: {**values[part], name: wrong}})
+        with pytest.raises(RecipeRefused, match=r"recipe\.json cannot be read"):
+            load(copy)
+
+
+def test_a_damaged_directory_of_a_file_is_refused(made: Made, tmp_path: Path) -> None:
+    whole = export_file(made[0], tmp_path / "r.zip").read_bytes()
+    first = whole.index(b"PK\1\2")
+    for at in range(first, first + 46):  # every field of the first entry: offsets before the file, sizes, flags
+        damaged = bytearray(whole)
+        damaged[at] ^= 0xFF
+        (tmp_path / "r.zip").write_bytes(damaged)
+        try:
+            import_file(tmp_path / "r.zip", tmp_path / f"new{at}")  # a date or an attribute does no harm
+        except RecipeRefused:
+            assert not (tmp_path / f"new{at}").exists()
