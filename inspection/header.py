@@ -60,11 +60,15 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, OverflowError)
+"""What Pillow's readers raise for a damaged header."""
+
+
 def pillow(data: bytes) -> ImageFile.ImageFile:
     """Open with Pillow's own reader for the format found, so that no other of its plugins ever sees the bytes."""
     try:
         return _PLUGINS[sniff(data)](io.BytesIO(data))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, OverflowError) as error:
+    except _DAMAGED as error:
         raise NotAnImage("The picture's header is damaged.", format=sniff(data)) from error
 
 
@@ -187,4 +191,6 @@ def _pillow(data: bytes) -> Header:
             image.seek(1)
         except EOFError:
             return Header(kind, width, height, channels, depth, plain=False)
+        except _DAMAGED as error:
+            raise NotAnImage(f"The {kind.upper()} picture is damaged behind its first page.", format=kind) from error
         raise ImageUnusable("The file holds several pictures: send one.", format=kind)

@@ -11,12 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from inspection import header
 from inspection.evidence import ImageTooLarge, ImageUnusable, NotAnImage
 
 Pixels = NDArray[np.uint8]
+
+_BAND = 64
+_PHOTOMETRIC = 262
 
 _UPRIGHT = {
     2: lambda p: p[:, ::-1],
@@ -48,7 +51,7 @@ class Picture:
     height: int
     channels_in_file: int
     bit_depth: int
-    """As stored; 16-bit values are shifted to 8 by their full range, so that two pictures stay comparable."""
+    """As stored; deeper values (12, 16) are shifted to 8 by their full range, so that two pictures stay comparable."""
     format: str
     sha256: str
     """Of the bytes as received."""
@@ -98,8 +101,10 @@ def _by_pillow(data: bytes, head: header.Header) -> Pixels:
         with header.pillow(data) as opened:
             opened.load()
             image = ImageOps.exif_transpose(opened) if head.format in ("tiff", "bmp") else opened
-            if head.bit_depth == 16 and image.mode.startswith("I"):
-                grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+            if head.bit_depth > 8 and image.mode.startswith("I"):
+                grey = (np.asarray(image).astype(np.uint16) >> head.bit_depth - 8).astype(np.uint8)
+                if isinstance(opened, TiffImagePlugin.TiffImageFile) and opened.tag_v2.get(_PHOTOMETRIC) == 0:
+                    grey = 255 - grey  # zero is white: Pillow turns that round only up to 8 bits
                 return _convert(grey, cv2.COLOR_GRAY2RGB)
             if image.has_transparency_data:
                 return _over_white(np.asarray(image.convert("RGBA")))
@@ -113,7 +118,9 @@ def _convert(pixels: Any, code: int) -> Pixels:
 
 
 def _over_white(rgba: Pixels) -> Pixels:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    if rgba[..., 3].min() < 255:
+        for at in range(0, len(rgb), _BAND):  # in bands: at once it would take 24 bytes a pixel
+            alpha = rgba[at : at + _BAND, :, 3:].astype(np.uint16)
+            rgb[at : at + _BAND] = (rgb[at : at + _BAND] * alpha + 255 * (255 - alpha) + 127) // 255
+    return rgb

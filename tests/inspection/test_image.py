@@ -188,3 +188,49 @@ def test_small_and_heavy_pictures_are_refused() -> None:
 def test_float_tiff_has_no_brightness_range() -> None:
     with pytest.raises(ImageUnusable, match="mode F"):
         decode(saved(Image.fromarray(RGB[..., 0].astype(np.float32)), "TIFF"))
+
+
+def deep_tiff(values: np.ndarray, bits: int, photometric: int = 1) -> bytes:
+    """An uncompressed grey TIFF of 12 bits (packed) or 16, as machine cameras write them; 0 is white where `photometric` is 0."""
+    high, low = values[:, ::2].astype(np.uint32), values[:, 1::2].astype(np.uint32)
+    packed = np.stack([high >> 4, (high & 15) << 4 | low >> 8, low & 255], -1).astype(np.uint8)
+    body = (packed if bits == 12 else values.astype("<u2")).tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(body)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*\0", 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_tiffs_keep_their_full_range(bits: int) -> None:
+    deep = np.linspace(0, 2**bits - 1, 32 * 40).astype(np.uint16).reshape(32, 40)
+    picture = decode(deep_tiff(deep, bits))
+    np.testing.assert_array_equal(picture.pixels[..., 0], deep >> bits - 8)
+    assert picture.bit_depth == bits
+
+
+def test_a_deep_tiff_whose_zero_is_white_is_turned_round() -> None:
+    deep = np.linspace(0, 65535, 32 * 40).astype(np.uint16).reshape(32, 40)
+    np.testing.assert_array_equal(decode(deep_tiff(deep, 16, photometric=0)).pixels[..., 0], 255 - (deep >> 8))
+
+
+def test_a_damaged_second_page_is_refused() -> None:
+    whole = bytearray(saved(RGB, "TIFF", save_all=True, append_images=[Image.fromarray(RGB)]))
+    entries = int.from_bytes(whole[4:8], "little")
+    after = entries + 2 + 12 * int.from_bytes(whole[entries : entries + 2], "little")
+    second = int.from_bytes(whole[after : after + 4], "little")
+    whole[second + 2 : second + 4] = b"\xfe\xff"  # no longer the tag of a width
+    with pytest.raises(NotAnImage, match="first page"):
+        decode(bytes(whole))
+
+
+def test_alpha_needs_no_multiple_of_the_picture() -> None:
+    import tracemalloc
+
+    data = saved(np.full((1000, 1000, 4), 128, np.uint8), "PNG")
+    tracemalloc.start()
+    picture = decode(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (picture.pixels == (128 * 128 + 255 * 127 + 127) // 255).all()
+    assert peak < 16e6  # decoded and converted, 4 bytes each, and the result of 3
