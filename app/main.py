@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -14,6 +15,7 @@ from app.db.queries import recipes as recipe_queries
 from app.middleware import Edge
 from app.routes import health, inspections, jobs, keys, products, questions, recipes, reviews
 from app.schemas import Problem
+from app.services import keys as keys_service
 from app.settings import MIB, Settings
 
 PROBLEMS = {
@@ -54,7 +56,13 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
         app.include_router(module.router)
     ctx.metrics.gauge("kensor_queue_depth", "Pictures being judged or waiting", lambda: ctx.pool.depth)
     ctx.metrics.gauge("kensor_pool_bytes", "Bytes of loaded recipes", lambda: ctx.pool.nbytes)
-    app.add_middleware(Edge, max_body=settings.max_body_mib * MIB, metrics=ctx.metrics)
+    app.add_middleware(
+        Edge,
+        max_body=settings.max_body_mib * MIB,
+        max_upload=settings.max_upload_mib * MIB,
+        metrics=ctx.metrics,
+        identify=partial(keys_service.identify, ctx),
+    )
     return app
 
 

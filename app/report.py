@@ -134,7 +134,7 @@ def _groups(cards: list[Card]) -> list[tuple[str, str, list[Card]]]:
 
 def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 30) -> dict[str, Any]:
     """Coordinates of the drawing: bars of the normals' scores, the two limits, one dot for each inspected part."""
-    normal = np.asarray(report.recipe["calibration"]["loo_scores"], dtype=np.float64)
+    normal = np.asarray(report.recipe["calibration"]["held_out_scores"], dtype=np.float64)
     seen = np.asarray([card.inspection["raw_score"] for card in report.cards])
     limits = {name: report.recipe["thresholds"][name]["raw"] for name in ("review", "reject")}
     known = np.concatenate([normal, [v for v in limits.values() if v is not None]])

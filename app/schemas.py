@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -240,20 +241,39 @@ class JobView(View):
     links: dict[str, str]
 
 
-def _object(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ValueError("must be a JSON object") from error
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object")
-    text = json.dumps(value)
-    if len(text) > 8192:
+DEPTH = 16
+
+
+def _object(value: str) -> dict[str, Any]:
+    if len(value) > 8192:
         raise ValueError("is longer than 8192 characters")
-    if "\\u0000" in text or "NaN" in text or "Infinity" in text:
-        raise ValueError("must not hold NUL characters or numbers that are not finite")
-    return value
+    try:
+        found = json.loads(value, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("must be a JSON object of finite numbers") from error
+    if not isinstance(found, dict):
+        raise ValueError("must be a JSON object")
+    _keepable(found, DEPTH)
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+def _keepable(value: Any, depth: int) -> None:
+    """What both databases keep and every reader can read again: what one takes and another does not poisons a whole list."""
+    if depth < 0:
+        raise ValueError(f"is nested deeper than {DEPTH} levels")
+    if isinstance(value, str):
+        _printable(value)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("holds a whole number of more than 64 bits")
+    elif isinstance(value, (dict, list)):
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
+            _keepable(item, depth - 1)
 
 
 class InspectFields(Body):

@@ -59,7 +59,7 @@ def local(scope: Scope) -> str | None:
     if any(name in headers for name in FORWARDED):
         return "a proxy forwarded it"
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return "a page of another origin sent it"
     return None
 

@@ -1,4 +1,4 @@
-"""Leave-one-out scores of normal pictures to thresholds with a stated risk: the log-normal prediction bound."""
+"""Held-out scores of normal pictures to thresholds with a stated risk: the log-normal prediction bound."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ class Calibration:
     reject_risk: Risk | None
     review_risk: Risk | None
     warnings: tuple[str, ...]
-    loo_scores: tuple[float, ...]
+    held_out_scores: tuple[float, ...]
 
 
 def calibrate(
     scores: Sequence[float], map_peaks: Sequence[float], false_reject_rate: float = 0.01, review_rate: float = 0.05
 ) -> Calibration:
-    """Set both thresholds and the finding limit from leave-one-out scores and the peaks of their maps.
+    """Set both thresholds and the finding limit from held-out scores and the peaks of their maps.
 
     The bound is exp(m + s·t(k-1, 1-a)·√(1+1/k)): the next normal picture exceeds it with probability a when log scores
     are normal. Raises EnrolmentRefused for rates out of order and scores that are not finite.
     """
     check_rates(false_reject_rate, review_rate)
-    loo, peaks = np.asarray(scores, float), np.asarray(map_peaks, float)
-    if len(loo) != len(peaks) or not (np.isfinite(loo).all() and np.isfinite(peaks).all()):
-        raise EnrolmentRefused("The leave-one-out scores are not finite: these pictures cannot be calibrated.")
-    k, kept = len(loo), tuple(float(x) for x in loo)
-    if k < 2 or loo.max() <= 0 or peaks.max() <= 0:
+    given, peaks = np.asarray(scores, float), np.asarray(map_peaks, float)
+    if len(given) != len(peaks) or not (np.isfinite(given).all() and np.isfinite(peaks).all()):
+        raise EnrolmentRefused("The held-out scores are not finite: these pictures cannot be calibrated.")
+    k, kept = len(given), tuple(float(x) for x in given)
+    if k < 2 or given.max() <= 0 or peaks.max() <= 0:
         why = "One normal picture gives no held-out score" if k < 2 else "Every held-out score is zero"
         warning = f"{why}: the recipe is uncalibrated and its verdicts are `review` only. Enroll 8 or more different pictures."
         return Calibration(
             Thresholds(None, None), None, k, None, None, false_reject_rate, review_rate, None, None, (warning,), kept
         )
-    m, s, floored = log_moments(loo)
+    m, s, floored = log_moments(given)
     peak_m, peak_s, _ = log_moments(peaks)
     try:
         reject, review = (math.exp(m + s * factor(k, a)) for a in (false_reject_rate, review_rate))

@@ -36,6 +36,12 @@ _PRONOUNS = {"it", "its", "they", "these", "all", "both", "each"}
 _EVERY = {"they", "these", "all", "both", "each"}
 _PARTS = {"part", "piece", "product"}
 _THINGS = {*_PARTS, "picture", "image", "map", "detector", "verdict"}
+_LIMITS = {"limit", "threshold"}
+_RECORD = {*_LIMITS, "verdict", "score", "value"}
+"""What is written about the part: it has no defects of its own."""
+_SCORED = {*_PARTS, "score", "value", "it"}
+_UNSCORED = {*_LIMITS, *_DEFECT_NOUNS, *_REGION, *_SCOPES, "map"}
+_SIGHTS = {"find", "finds", "found", "detected", "show", "shows", "seen", "visible"}
 _NEUTRAL = {
     *_THINGS, *_PRONOUNS,
     "a", "an", "the", "this", "that", "is", "are", "be", "there", "in", "on", "at", "of", "to", "with", "for", "by", "as", "and",
@@ -135,10 +141,15 @@ def read(clause: str, *, first: bool = False) -> Claims | None:
                 claims.percents.add(number)
                 i += 1
             elif after == "times":
-                claims.figures.add(("times", number))
+                if not _LIMITS & set(words[i:]):
+                    return None
+                subject = "peak" if "peak" in words[:i] else "score"
+                claims.figures.add((f"{subject} over {_limit(words[i:])}", number))
                 i += 1
+            elif quantity == "score":
+                claims.figures.add((" ".join([*sorted(given & {"raw", "calibrated"}), "score"]), number))
             elif quantity:
-                claims.figures.add((_limit(words[: i - 1]) if quantity in ("limit", "threshold") else quantity, number))
+                claims.figures.add((_limit(words[: i - 1]) if quantity in _LIMITS else quantity, number))
             elif "." in number:
                 return None
             else:
@@ -148,12 +159,14 @@ def read(clause: str, *, first: bool = False) -> Claims | None:
         elif word in _SCOPES:
             claims.scopes.add(_SCOPES[word])
         elif word in _RELATIONS:
-            if not given & {"limit", "threshold"}:
+            subject = set(words[: i - 1])
+            if not _LIMITS & set(words[i:]) or not subject & _SCORED or subject & _UNSCORED:
                 return None
             claims.relations.add((_RELATIONS[word], _limit(words[i:])))
         elif word not in _NEUTRAL | _DEFECT_NOUNS | _DEFECT_ADJECTIVES | _SOUND | _REGION | _NEGATORS:
             return None
     claims.every |= {True} if given & _EVERY else set()
+    claims.counts |= {2} if "both" in given else set()
     return claims if _polarity(claims, given, words, negations) else None
 
 
@@ -163,18 +176,14 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     specific = claims.places or claims.bands or claims.percents
     if negations > 1 or (sound and (noun or adjective or region)) or ((noun or adjective) and region):
         return False
-    if (sound or adjective) and given & {
-        "map",
-        "detector",
-        "limit",
-        "threshold",
-        "picture",
-        "image",
-        "verdict",
-        "score",
-        "value",
-    }:
+    if (sound or adjective) and given & {"map", "detector", "picture", "image"}:
         return False
+    if (sound or adjective or noun) and given & _RECORD or (noun and "detector" in given and not given & _SIGHTS):
+        return False
+    if claims.ids and (claims.relations or any("score" in what for what, _ in claims.figures)):
+        return False  # only the part is scored
+    if given & _EVERY and given & _PARTS:
+        return False  # one part was inspected
     if specific and given & _THINGS and not (noun or adjective or region or given & _PRONOUNS or claims.ids):
         return claims.scopes == {"strongest"} and "map" in given and not claims.bands and not claims.percents and not negations
     if negations and words == ["none"]:

@@ -1,4 +1,4 @@
-"""Normal pictures to a recipe: features, coreset, leave-one-out calibration, golden pictures; all of it or nothing."""
+"""Normal pictures to a recipe: features, coreset, held-out calibration, golden pictures; all of it or nothing."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def enroll(
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            loo = held_out(options, features, state, tell, cancelled)
+            scores = held_out(options, features, state, tell, cancelled)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
         raise EnrolmentRefused(f"The pictures cannot be enrolled: {error}.") from error
-    card = calibrate(*loo, options.false_reject_rate, options.review_rate)
+    card = calibrate(*scores, options.false_reject_rate, options.review_rate)
     warnings += [*card.warnings, *_odd(normals, card)]
     draft = Recipe(
         product=product,
@@ -268,7 +268,7 @@ def _distinct(given: list[_Normal]) -> tuple[list[_Normal], list[str]]:
 
 def _odd(normals: list[_Normal], card: Calibration) -> list[str]:
     """Normals whose held-out score is far over what the others' bound allows (one in a thousand)."""
-    scores = np.asarray(card.loo_scores)
+    scores = np.asarray(card.held_out_scores)
     if card.m is None or len(scores) < 4:
         return []
     found = []

@@ -147,8 +147,8 @@ def _draw(
     size, train = options.image_size or 0, [features[i] for i in chosen]
     rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
     state = fit(options.expert, train, rows=rows, seed=seed, cancelled=cancelled)
-    loo = held_out(replace(options, seed=seed), train, state, tell, cancelled)
-    limits = calibrate(*loo, options.false_reject_rate, options.review_rate).thresholds
+    fresh = held_out(replace(options, seed=seed), train, state, tell, cancelled)
+    limits = calibrate(*fresh, options.false_reject_rate, options.review_rate).thresholds
     expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
     start = perf_counter()
     raws = [expert.score_features(features[normals + i][None])[0] for i in range(len(tests))]

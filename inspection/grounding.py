@@ -78,11 +78,16 @@ class ClaimSet:
     def _bears_figure(self, what: str, number: str, pool: tuple[Finding, ...]) -> bool:
         e, t = self.evidence, self.evidence.thresholds
         peak = pool[0].peak if pool else e.map_stats.max
-        truths: dict[str, float | None] = {"reject limit": t.reject, "review limit": t.review, "limit": t.reject, "peak": peak}
-        if what == "score":
-            return _rounds(e.raw_score, number) or (e.score is not None and _rounds(e.score, number))
-        truth = (peak / t.reject if t.reject else None) if what == "times" else truths[what]
-        return truth is not None and _rounds(truth, number)
+        limits = {"reject limit": t.reject, "review limit": t.review, "limit": t.reject}
+        scores = {"raw score": (e.raw_score,), "calibrated score": (e.score,), "score": (e.raw_score, e.score)}
+        measure, over, limit = what.partition(" over ")
+        truths: tuple[float | None, ...]
+        if over:
+            unit = limits[limit]
+            truths = ((peak if measure == "peak" else e.raw_score) / unit if unit else None,)
+        else:
+            truths = scores.get(what) or ({**limits, "peak": peak}.get(what),)
+        return any(truth is not None and _rounds(truth, number) for truth in truths)
 
 
 def _rounds(truth: float, said: str) -> bool:
@@ -195,7 +200,9 @@ class Check:
         clauses = [sentence[a:b].rstrip(".!") for (_, a), (b, _) in pairwise(edges)]
         parsed = [read(c.removeprefix("and ").removeprefix("but "), first=first and i == 0) for i, c in enumerate(clauses)]
         for claims in parsed:
-            self.opinions |= claims.present if claims else set()
+            if claims:
+                decisions = claims.verdicts | claims.actions
+                self.opinions |= claims.present | {v is Verdict.REJECT for v in decisions - {Verdict.REVIEW}}
             if claims and self._question.sense:
                 self.opinions |= {said == (self._question.sense > 0) for said in claims.answers}
         for n in range(len(clauses), 0, -1):

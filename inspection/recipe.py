@@ -58,7 +58,7 @@ class Recipe:
     """Upper end of the heatmap's scale, raw units of the map: twice the finding limit."""
     golden: tuple[Golden, ...]
     normals: tuple[str, ...]
-    """SHA-256 of the normal pictures' bytes, in the order of `loo_scores`."""
+    """SHA-256 of the normal pictures' bytes, in the order of `held_out_scores`."""
     warnings: tuple[str, ...]
     files: dict[str, dict[str, Any]]
     """Every other file of the folder: `sha256` and `bytes`."""
@@ -201,7 +201,7 @@ def _from_values(values: Mapping[str, Any]) -> Recipe:
     card["thresholds"] = _made(Thresholds, card["thresholds"])
     for name in ("reject_risk", "review_risk"):
         card[name] = card[name] and _made(Risk, card[name])
-    card |= {name: tuple(card[name]) for name in ("warnings", "loo_scores")}
+    card |= {name: tuple(card[name]) for name in ("warnings", "held_out_scores")}
     parts = {
         "calibration": _made(Calibration, card),
         "gate": _made(Gate, values["gate"]),

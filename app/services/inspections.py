@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -224,9 +225,11 @@ def _split(cursor: str | None) -> tuple[float, str] | None:
         return None
     distance, _, last = cursor.partition(":")
     try:
-        return float(distance), last
-    except ValueError as error:
-        raise Invalid("This cursor is none of this list's.", code="bad_cursor") from error
+        if math.isfinite(at := float(distance)):
+            return at, last
+    except ValueError:
+        pass
+    raise Invalid("This cursor is none of this list's.", code="bad_cursor")
 
 
 def anomaly_map(ctx: Context, row: Inspection) -> np.ndarray:

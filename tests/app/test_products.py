@@ -80,7 +80,7 @@ def test_enrolment_is_a_job_that_makes_a_recipe(client: TestClient, product: str
     assert recipe["sha256"] == done["result"]["sha256"]
     assert recipe["promoted"]
     assert recipe["thresholds"]["review"]["raw"] < recipe["thresholds"]["reject"]["raw"]
-    assert len(recipe["calibration"]["loo_scores"]) == 4
+    assert len(recipe["calibration"]["held_out_scores"]) == 4
     assert good(client.post(f"{product}/inspections", content=BAD, headers=PNG), 201)["verdict"] == "reject"
     assert [path.name for path in ctx.settings.recipes.iterdir()] == [recipe["sha256"]]
     events = client.get(job["links"]["events"]).text

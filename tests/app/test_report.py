@@ -59,7 +59,7 @@ def written(cards: list[report.Card], tmp_path: Path) -> Path:
         "backbone": "efficientnet_lite0",
         "heatmap_max": 3.5,
         "calibration": {
-            "loo_scores": list(np.linspace(0.8, 1.7, 20)),
+            "held_out_scores": list(np.linspace(0.8, 1.7, 20)),
             "n": 20,
             "false_reject_rate": 0.01,
             "review_rate": 0.05,

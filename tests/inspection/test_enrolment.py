@@ -20,7 +20,7 @@ def test_the_recipe_holds_what_was_asked_and_measured(made: tuple[Path, Recipe],
     folder, recipe = made
     assert (recipe.product, recipe.expert, recipe.backbone, recipe.image_size) == ("cap", "patchcore", "efficientnet_lite0", 224)
     card = recipe.calibration
-    assert card.n == len(card.loo_scores) == len(recipe.normals) == len(normals)
+    assert card.n == len(card.held_out_scores) == len(recipe.normals) == len(normals)
     assert 0 < card.thresholds.review < card.thresholds.reject and recipe.heatmap_max == 2 * card.finding_limit
     assert [g.kind for g in recipe.golden] == ["normal"] * 3 + ["synthetic"]
     assert recipe.golden[3].raw_score > card.thresholds.reject

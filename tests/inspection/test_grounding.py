@@ -17,6 +17,7 @@ from inspection.questions import understand
 
 REJECT = evidence(18.2, ("top left", 3.2))
 TWO = evidence(18.2, ("bottom", 0.6), ("right", 6.1))
+THREE = evidence(18.2, ("left", 3.0), ("left", 2.0), ("left", 0.5))
 PASS = evidence(4.2)
 PASS_WITH_REGION = evidence(7.9, ("centre", 0.05))
 REVIEW = evidence(9.0, ("centre", 0.05))
@@ -87,6 +88,24 @@ def deliver(e: Evidence, question: str, said: str, cut: bool = False) -> tuple[s
         (TWO, "The largest finding is at the right", True),
         (TWO, "The largest finding is at the bottom", False),
         (TWO, "The strongest finding is at the bottom", True),
+        (REJECT, "The raw score is 18.2", True),
+        (REJECT, "The raw score is 0.65", False),
+        (REJECT, "The calibrated score is 0.65", True),
+        (REJECT, "The calibrated score is 18.2", False),
+        (REJECT, "The score is 1.82 times the reject limit", True),
+        (REJECT, "The score is 1.72 times the reject limit", False),
+        (REJECT, "The score is 2.3 times the review limit", True),
+        (REJECT, "The score is 1.8 times the review limit", False),
+        (REJECT, "The peak is 1.72 times the limit", True),
+        (REJECT, "The reject limit is 10", True),
+        (REJECT, "The reject limit is over the score", False),
+        (REJECT, "The review limit is over the reject limit", False),
+        (TWO, "f2 is over the reject limit", False),
+        (TWO, "The score of f2 is 18.2", False),
+        (TWO, "The largest finding is over the reject limit", False),
+        (TWO, "Both findings are at the bottom and right", True),
+        (THREE, "Both findings are at the left", False),
+        (THREE, "All findings are at the left", True),
     ],
 )
 def test_claims_against_evidence(e: Evidence, clause: str, borne: bool) -> None:
@@ -108,6 +127,11 @@ def test_claims_against_evidence(e: Evidence, clause: str, borne: bool) -> None:
         "There is no defect at the top left",
         "There is not no defect",
         "The detector is defective",
+        "The detector has a defect",
+        "The limit has a defect",
+        "There is a defect in the verdict",
+        "Each product has a defect",
+        "The score is 18.2 times",
         "The map is good",
         "The part costs 5 euros",
         "The part is 99 % sound",
@@ -134,6 +158,20 @@ def test_wrong_text_is_replaced_and_the_dissent_marked() -> None:
     delivered, check = deliver(REJECT, "Is there a defect?", "No, the part is good.")
     assert delivered.startswith("Yes. The detector finds a defect")
     assert (check.grounding, check.agrees) == ("replaced", False)
+
+
+@pytest.mark.parametrize(
+    ("e", "said"),
+    [
+        (PASS, "The part is rejected."),
+        (PASS, "Set the part aside."),
+        (REJECT, "The part passes."),
+        (REJECT, "Release the part."),
+    ],
+)
+def test_a_verdict_of_the_models_own_is_dissent(e: Evidence, said: str) -> None:
+    delivered, check = deliver(e, "What should I do?", said)
+    assert said not in delivered and (check.grounding, check.agrees) == ("replaced", False)
 
 
 @pytest.mark.parametrize(("e", "lead"), [(REJECT, "No. "), (PASS, "Yes. ")])
