@@ -159,8 +159,8 @@ def read(clause: str, *, first: bool = False) -> Claims | None:
         elif word in _SCOPES:
             claims.scopes.add(_SCOPES[word])
         elif word in _RELATIONS:
-            subject = set(words[: i - 1])
-            if not _LIMITS & set(words[i:]) or not subject & _SCORED or subject & _UNSCORED:
+            before = set(words[: i - 1])
+            if not _LIMITS & set(words[i:]) or not before & _SCORED or before & _UNSCORED:
                 return None
             claims.relations.add((_RELATIONS[word], _limit(words[i:])))
         elif word not in _NEUTRAL | _DEFECT_NOUNS | _DEFECT_ADJECTIVES | _SOUND | _REGION | _NEGATORS:
@@ -178,7 +178,7 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
         return False
     if (sound or adjective) and given & {"map", "detector", "picture", "image"}:
         return False
-    if (sound or adjective or noun) and given & _RECORD or (noun and "detector" in given and not given & _SIGHTS):
+    if ((sound or adjective or noun) and given & _RECORD) or (noun and "detector" in given and not given & _SIGHTS):
         return False
     if claims.ids and (claims.relations or any("score" in what for what, _ in claims.figures)):
         return False  # only the part is scored

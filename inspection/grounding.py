@@ -212,7 +212,8 @@ class Check:
                     break
                 union |= claims
             else:
-                if union and self._set.bears(union, self._question.sense):
+                alone = [claims for claims in parsed[:n] if claims and claims.ids]  # "f1 is right and f2 left" is not "f1 left"
+                if all(self._set.bears(claims, self._question.sense) for claims in (union, *alone)) and union:
                     whole = n == len(clauses)
                     return (sentence if whole else sentence[: edges[n][0]].rstrip(" ,;:") + "."), union, whole
         return "", Claims(), False

@@ -190,6 +190,14 @@ def test_review_is_never_turned_into_a_decision() -> None:
         assert delivered.startswith("The detector is not sure") and check.agrees and check.grounding == "replaced"
 
 
+@pytest.mark.parametrize("said", ["f1 is at the right and f2 is at the bottom.", "f1 is at the right, f2 is at the bottom."])
+def test_what_one_clause_says_of_a_finding_is_not_borne_by_another(said: str) -> None:
+    delivered, check = deliver(TWO, "Where is the defect?", said)
+    assert said not in delivered and check.grounding == "replaced"
+    right = said.replace("right", "?").replace("bottom", "right").replace("?", "bottom")
+    assert deliver(TWO, "Where is the defect?", right)[0] == right
+
+
 def test_a_sentence_cut_short_is_not_delivered() -> None:
     text = "There is one defect at the top left. It is a medium"
     delivered, _ = deliver(REJECT, "Where is the defect?", text, cut=True)
