@@ -13,6 +13,8 @@ from inspection.evidence import EnrolmentRefused, Thresholds
 
 _SPREAD_FLOOR = 1e-3  # log units: scores closer together than 0.1 % say nothing about the next picture
 _SCORE_FLOOR = 1e-3  # of the median: a duplicate's zero has no logarithm
+_NOTHING = 1e-12  # where every score is zero
+_RATE_FLOOR = 1e-9  # no number of pictures bears less, and t has no quantile there
 _CONFIDENCE = 0.9
 
 
@@ -88,10 +90,10 @@ def calibrate(
 
 
 def check_rates(false_reject_rate: float, review_rate: float) -> None:
-    """Raise EnrolmentRefused unless 0 < false_reject_rate ≤ review_rate < 0.5."""
-    if not 0 < false_reject_rate <= review_rate < 0.5:
+    """Raise EnrolmentRefused unless 1e-9 ≤ false_reject_rate ≤ review_rate < 0.5."""
+    if not _RATE_FLOOR <= false_reject_rate <= review_rate < 0.5:
         raise EnrolmentRefused(
-            f"Rates must hold 0 < false_reject_rate ({false_reject_rate:g}) ≤ review_rate ({review_rate:g}) < 0.5.",
+            f"Rates must hold {_RATE_FLOOR:g} ≤ false_reject_rate ({false_reject_rate:g}) ≤ review_rate ({review_rate:g}) < 0.5.",
             false_reject_rate=false_reject_rate,
             review_rate=review_rate,
         )
@@ -109,7 +111,7 @@ def margin(raw: float, reject: float | None) -> float | None:
 
 def log_moments(values: NDArray[np.float64]) -> tuple[float, float, bool]:
     """Mean and standard deviation (k - 1) of the logarithms, and whether a floor was needed (zeros, no spread)."""
-    floor = _SCORE_FLOOR * float(np.median(values[values > 0]))
+    floor = _SCORE_FLOOR * float(np.median(values[values > 0])) if (values > 0).any() else _NOTHING
     logs = np.log(np.maximum(values, floor))
     spread = float(logs.std(ddof=1))
     return float(logs.mean()), max(spread, _SPREAD_FLOOR), bool((values < floor).any()) or spread < _SPREAD_FLOOR
@@ -119,7 +121,7 @@ def factor(k: int, rate: float) -> float:
     """t(k-1, 1-rate)·√(1+1/k): how many standard deviations the bound lies over the mean."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(k - 1, 1 - rate)) * math.sqrt(1 + 1 / k)
+    return -float(stdtrit(k - 1, rate)) * math.sqrt(1 + 1 / k)  # the lower tail: 1 - rate rounds
 
 
 def risk(k: int, rate: float) -> Risk:

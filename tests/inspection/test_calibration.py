@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspection.calibration import calibrate, factor, margin, risk, score
+from inspection.calibration import calibrate, factor, log_moments, margin, risk, score
 from inspection.evidence import EnrolmentRefused
 
 
@@ -40,6 +40,24 @@ def test_realised_rates_and_their_interval_by_simulation(k: int) -> None:
         assert (realised < stated.low).mean() == pytest.approx(0.05, abs=0.015)
         assert (realised > stated.high).mean() == pytest.approx(0.05, abs=0.015)
         assert stated.low < rate and stated.target == rate
+
+
+def test_the_smallest_rates_are_borne_or_refused() -> None:
+    many = np.exp(np.random.default_rng(0).normal(1, 0.1, 400))
+    card, log_limit = calibrate(many, many, 1e-9), factor(400, 1e-9)
+    assert log_limit == pytest.approx(6.1472, abs=1e-3)  # t(399, 1 - 1e-9)·√(1+1/400)
+    assert card.thresholds.reject == pytest.approx(math.exp(card.m + card.s * log_limit))
+    assert 0 <= card.reject_risk.low <= 1e-9 <= card.reject_risk.high
+    with pytest.raises(EnrolmentRefused, match="enroll more"):
+        calibrate([1.0, 2.0], [1.0, 2.0], 1e-9)
+    for rate in (1e-17, 1e-300):  # 1 - rate is 1: the limit would be infinite
+        with pytest.raises(EnrolmentRefused, match="Rates"):
+            calibrate(many, many, rate)
+
+
+def test_moments_of_nothing_but_zeros() -> None:
+    mean, spread, floored = log_moments(np.zeros(3))
+    assert math.isfinite(mean) and spread > 0 and floored
 
 
 def test_more_pictures_narrow_the_interval() -> None:
@@ -94,7 +112,7 @@ def test_the_calibrated_score_is_half_at_the_limit_and_rises(reject: float, one:
     assert score(reject, reject) == 0.5 and margin(reject, reject) == 0
     low, high = sorted((one, other))
     assert 0 <= score(low, reject) <= score(high, reject) <= 1
-    if high > low * (1 + 1e-6) and high < 1e3 * reject:
+    if high - low > 1e-6 * max(high, reject) and high < 1e3 * reject:  # floats nearer to each other round alike
         assert score(low, reject) < score(high, reject) < 1
         assert margin(low, reject) < margin(high, reject)
     assert (score(one, reject) >= 0.5) == (one >= reject) == (margin(one, reject) >= 0) or abs(one / reject - 1) < 1e-12
