@@ -8,10 +8,12 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from app.context import Context
-from app.errors import Forbidden
-from app.security import Principal
+from app.errors import Forbidden, Unauthenticated
+from app.security import LOCAL, Principal, bearer, local
 from app.services import keys
 
 
@@ -40,10 +42,27 @@ Write = Annotated[Session, Depends(session, scope="function")]
 Read = Annotated[Session, Depends(reading, scope="function")]
 
 
+def identify(ctx: Context, scope: Scope) -> Principal:
+    """Who calls. Raises `Unauthenticated`, or `Forbidden` for a stranger while the service has no key."""
+    token = bearer(Headers(scope=scope))
+    if token is not None:
+        found = keys.authenticate(ctx, token)
+        if found is None:
+            raise Unauthenticated("This key is unknown or revoked.")
+        return found
+    if keys.any_exists(ctx):
+        raise Unauthenticated("A key is needed: `Authorization: Bearer …`.")
+    reason = local(scope)
+    if reason is not None:
+        message = f"The service has no key yet and answers only this machine; this request was refused because {reason}."
+        raise Forbidden(f"{message} Make a key with `kensor keys create`.", code="local_only")
+    return LOCAL
+
+
 async def principal(request: Request, ctx: Ctx) -> Principal:
-    """Who calls: known at the edge, before the body was read. Raises what `keys.identify` does where the edge did not ask."""
+    """Who calls, as the edge found out before the body was read."""
     found: Principal | None = request.scope.get("kensor.principal")
-    return found or await run_in_threadpool(keys.identify, ctx, request.scope)
+    return await run_in_threadpool(identify, ctx, request.scope) if found is None else found
 
 
 def require(role: str) -> Callable[[Principal], Awaitable[Principal]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from http import HTTPStatus
 from typing import Any
 
@@ -89,6 +91,9 @@ DOMAIN: dict[type[evidence.InspectionError], int] = {
 }
 
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE)
+
+
 def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
     """Status, code, message and details of any error. What nobody foresaw is 500 and says nothing of its inside."""
     if isinstance(error, ServiceError):
@@ -101,6 +106,8 @@ def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
         return 409, "conflict", "Another request changed the same thing first; nothing was written.", {}
     if isinstance(error, engine.BAD_VALUE):
         return 422, "invalid", "A value does not fit the database; nothing was written.", {}
+    if isinstance(error, OSError) and error.errno in DISK:
+        return 503, "storage_unavailable", f"The disk cannot be used: {os.strerror(error.errno)}.", {}
     if type(error).__module__.startswith("models.catalog"):  # CatalogError: by name, so that the catalogue is not imported here
         return 503, error.code, error.message, error.details  # type: ignore[attr-defined]
     return 500, "internal_error", "Something unforeseen happened; the request id finds it in the log.", {}
@@ -149,5 +156,5 @@ def install(app: Starlette) -> None:
 
     app.add_exception_handler(HTTPException, framework)
     app.add_exception_handler(RequestValidationError, fields)
-    for kind in (ServiceError, evidence.InspectionError, *engine.UNAVAILABLE, *engine.CONFLICT, *engine.BAD_VALUE):
+    for kind in (ServiceError, evidence.InspectionError, OSError, *engine.UNAVAILABLE, *engine.CONFLICT, *engine.BAD_VALUE):
         app.add_exception_handler(kind, everything)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,10 +14,10 @@ from app import errors
 from app.child import WorkerChild
 from app.context import Answerer, Context
 from app.db.queries import recipes as recipe_queries
+from app.dependencies import identify
 from app.middleware import Edge
 from app.routes import health, inspections, jobs, keys, products, questions, recipes, reviews
 from app.schemas import Problem
-from app.services import keys as keys_service
 from app.settings import MIB, Settings
 
 PROBLEMS = {
@@ -61,7 +63,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
         max_body=settings.max_body_mib * MIB,
         max_upload=settings.max_upload_mib * MIB,
         metrics=ctx.metrics,
-        identify=partial(keys_service.identify, ctx),
+        identify=partial(identify, ctx),
     )
     return app
 
@@ -71,10 +73,15 @@ def _promoted(ctx: Context) -> list[str]:
         return recipe_queries.promoted(session, WARMED)
 
 
+KEEP_ALIVE = 75
+"""Seconds an idle connection stays open: a camera with a part every ten seconds need not connect anew for each."""
+
+
 def serve(settings: Settings) -> None:
-    """Serve until told to stop. No proxy header is believed: who calls is who connects."""
+    """Serve until told to stop (SIGTERM: exit 0). No proxy header is believed: who calls is who connects."""
     import uvicorn
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn stops in good order, then raises the signal again
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -82,5 +89,6 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         server_header=False,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=10,  # an open event stream must not hold the service back
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from app.errors import Busy
-from inspection.evidence import InspectionError, Outcome, Thresholds
+from app.errors import Busy, Unavailable, describe
+from inspection.evidence import Outcome, Thresholds
 
+log = logging.getLogger("kensor")
 UNHEALTHY_AFTER = 3
 
 
@@ -86,18 +87,20 @@ class Pool:
             self._pending += 1
         try:
             future = self._executor.submit(self._judge, sha256, folder, data, thresholds, time.perf_counter())
-        except RuntimeError:
+        except RuntimeError as error:
             self._leave()
-            raise
+            raise Unavailable("The service is stopping.", code="stopping") from error
         future.add_done_callback(lambda _: self._leave())
         return future
 
     def warm(self, sha256: str, folder: Path) -> None:
-        """Load a recipe before its first picture comes; what is wrong with it is said then."""
+        """Load a recipe before its first picture comes; what is wrong with it is logged, and said again then."""
 
         def load() -> None:
-            with suppress(Exception):
+            try:
                 self.inspector(sha256, folder)
+            except Exception as error:
+                log.warning("the recipe %s cannot be loaded: %s", sha256, error)
 
         self._executor.submit(load)
 
@@ -127,7 +130,7 @@ class Pool:
         try:
             outcome = self.inspector(sha256, folder).inspect(data, thresholds=thresholds)
         except Exception as error:
-            self._failures = 0 if isinstance(error, (InspectionError, OSError)) else self._failures + 1
+            self._failures = self._failures + 1 if describe(error)[0] == 500 else 0  # weights, recipe or disk: not the device
             raise
         self._failures = 0
         self._seconds = 0.9 * self._seconds + 0.1 * (time.perf_counter() - started)

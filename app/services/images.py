@@ -70,7 +70,7 @@ def _check(ctx: Context, filename: str, data: bytes, kind: str, by: str, label: 
     return Image(
         kind=kind,
         label=label,
-        filename=filename.replace("\x00", "")[-255:] or "picture",
+        filename=printable(filename)[-255:] or "picture",
         sha256=ctx.store.put(data, hashlib.sha256(data).hexdigest()),
         mask_sha256=mask_sha256,
         format=picture.format,
@@ -79,6 +79,11 @@ def _check(ctx: Context, filename: str, data: bytes, kind: str, by: str, label: 
         bytes=len(data),
         created_by=by,
     )
+
+
+def printable(name: str) -> str:
+    """A file's name without what a terminal or a log would obey."""
+    return "".join(letter for letter in name if letter.isprintable())
 
 
 def listed(session: Session, product: str, *, kind: str | None, after: str | None, limit: int) -> tuple[list[Image], str | None]:

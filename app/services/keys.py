@@ -5,14 +5,12 @@ from __future__ import annotations
 import hmac
 
 from sqlalchemy.orm import Session
-from starlette.datastructures import Headers
-from starlette.types import Scope
 
 from app.context import Context
 from app.db.queries import keys as queries
 from app.db.tables import Key, now
-from app.errors import Forbidden, NotFound, Unauthenticated
-from app.security import LOCAL, Principal, bearer, digest, local, mint
+from app.errors import NotFound
+from app.security import Principal, digest, mint
 
 
 def create(session: Session, name: str, role: str, by: str) -> tuple[Key, str]:
@@ -54,20 +52,3 @@ def any_exists(ctx: Context) -> bool:
         return True
     with ctx.database.read() as session:
         return queries.any_exists(session)
-
-
-def identify(ctx: Context, scope: Scope) -> Principal:
-    """Who sends a request. Raises `Unauthenticated`, or `Forbidden` for a stranger while the service has no key."""
-    secret = bearer(Headers(scope=scope))
-    if secret is not None:
-        found = authenticate(ctx, secret)
-        if found is None:
-            raise Unauthenticated("This key is unknown or revoked.")
-        return found
-    if any_exists(ctx):
-        raise Unauthenticated("A key is needed: `Authorization: Bearer …`.")
-    reason = local(scope)
-    if reason is not None:
-        message = f"The service has no key yet and answers only this machine; this request was refused because {reason}."
-        raise Forbidden(f"{message} Make a key with `kensor keys create`.", code="local_only")
-    return LOCAL

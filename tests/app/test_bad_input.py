@@ -1,0 +1,184 @@
+"""What clients, networks and disks do to a service: a clear error in the envelope, nothing half-written, nothing poisoned."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from parts import GOOD, HERE, PNG, Echo, good, refused
+
+from app.context import Context
+from app.errors import Unavailable
+from app.main import create_app
+from app.middleware import MANY, ONE_PICTURE, PLAIN, Edge
+from app.settings import MIB, Settings
+
+KEY = "a-long-enough-secret"
+
+
+@pytest.fixture
+def keyed(settings: Settings) -> TestClient:
+    """A service with an administrator's key, and a caller without one."""
+    with_key = Settings(**{**settings.model_dump(), "admin_key": KEY}, _env_file=None)
+    return TestClient(create_app(with_key, Echo()), **HERE)
+
+
+@pytest.mark.parametrize(
+    "custom",
+    [
+        "[" * 5000,
+        '{"a":' * 1200 + "1" + "}" * 1200,
+        '{"a":' * 17 + "1" + "}" * 17,
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1}',
+        '{"a": "\\u0000"}',
+        '{"a": 1e999}',
+        '{"a": NaN}',
+        f'{{"a": {2**63}}}',
+        f'{{"a": "{"x" * 8192}"}}',
+        "[1]",
+        "{",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_custom_object_that_a_reader_could_not_read_again_is_refused(client: TestClient, part: str, custom: str) -> None:
+    form = {"files": {"file": ("x", GOOD)}, "data": {"custom": custom}}
+    refused(client.post(f"{part}/inspections", **form), 422, "invalid")
+    assert good(client.get("/v1/inspections"))["items"] == []
+
+
+def test_a_custom_object_comes_back_as_it_was(client: TestClient, part: str) -> None:
+    custom = {"Infinity": "NaN", "deep": [[{"a": [1, -(2**63), 1.5, True, None, "ü"]}]]}
+    body = good(client.post(f"{part}/inspections", params={"custom": json.dumps(custom)}, content=GOOD, headers=PNG), 201)
+    assert body["custom"] == custom
+    assert good(client.get("/v1/inspections"))["items"][0]["custom"] == custom
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://", "[", b"\xff", "http://127.0.0.1/"])
+def test_an_odd_origin_is_a_foreign_one(client: TestClient, origin: Any) -> None:
+    refused(client.get("/v1/products", headers={"Origin": origin}), 403, "local_only")
+
+
+@pytest.mark.parametrize("cursor", ["nan:x", "inf:x", "-1e999:x", "x", ":"])
+def test_a_cursor_of_no_list_is_refused(client: TestClient, cursor: str) -> None:
+    refused(client.get(f"/v1/inspections?sort=uncertainty&cursor={cursor}"), 422, "bad_cursor")
+
+
+def test_a_stranger_is_refused_before_his_body_is_read(keyed: TestClient) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=a"}
+    with keyed:
+        for path in (
+            "/v1/products/x/images",
+            "/v1/products/x/inspections:batch",
+            "/v1/products/x/recipes:import",
+            "/v1/products",
+        ):
+            big = {"Content-Length": str(1000 * MIB)}
+            refused(keyed.post(path, headers=form | big, content=b"--a\r\n"), 401, "unauthenticated")
+            refused(keyed.post(path, headers=form | big | {"Authorization": "Bearer no"}, content=b"-"), 401, "unauthenticated")
+        good(keyed.get("/v1/products", headers={"Authorization": f"Bearer {KEY}"}))
+
+
+def test_json_is_read_into_memory_and_therefore_small(client: TestClient) -> None:
+    big = b'{"name":"' + b"x" * PLAIN
+    body = refused(client.post("/v1/products", content=big, headers={"Content-Type": "application/json"}), 413, "too_large")
+    assert body["details"] == {"limit": PLAIN}
+    pieces = iter([b'{"name":"', b"x" * PLAIN])
+    refused(client.post("/v1/products", content=pieces, headers={"Content-Type": "application/json"}), 413, "too_large")
+
+
+def test_every_route_that_takes_files_may_take_large_ones(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    bodies = {
+        path: set(operation["post"].get("requestBody", {"content": ()})["content"])
+        for path, operation in paths.items()
+        if "post" in operation
+    }
+    assert {path for path, kinds in bodies.items() if kinds == {"multipart/form-data"}} == {
+        p for p in bodies if MANY.fullmatch(p)
+    }
+    assert [p for p in bodies if ONE_PICTURE.fullmatch(p)] == ["/v1/products/{product}/inspections"]
+    assert sum(bool(MANY.fullmatch(path)) for path in bodies) == 3
+
+
+def test_a_client_that_leaves_amid_its_body_is_no_fault_of_ours(
+    client: TestClient, ctx: Context, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Any] = []
+    edge = client.app.middleware_stack  # type: ignore[attr-defined]
+    while not isinstance(edge, Edge):
+        edge = edge.app
+    messages = iter([{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": f"{part}/inspections", "query_string": b"", "http_version": "1.1",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"image/png")], "client": ("127.0.0.1", 1),
+        "app": client.app, "scheme": "http", "server": ("127.0.0.1", 80), "root_path": "", "state": {},
+    }  # fmt: skip
+    asyncio.run(edge(scope, receive, send))
+    assert sent == []
+    assert "internal_error" not in caplog.text
+    counted = [line for line in client.get("/metrics").text.splitlines() if '{method="POST"' in line and "/inspections" in line]
+    assert [line.rpartition("status=")[2] for line in counted] == ['"4xx"} 1.0']
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_a_disk_that_fails_anywhere_is_named(client: TestClient, part: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError(number, "secret path")
+
+    monkeypatch.setattr("app.services.recipes.recipe.import_file", fails)
+    response = client.post(f"{part}/recipes:import", files={"file": ("r.zip", b"PK")})
+    body = refused(response, 503, "storage_unavailable")
+    assert "secret" not in response.text and "disk" in body["message"]
+    assert response.headers["retry-after"]
+
+
+def test_a_file_over_the_limit_is_not_read_whole(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_upload_mib": 1})
+    read: list[int] = []
+
+    with TestClient(create_app(small, Echo()), **HERE) as client:
+        good(client.post("/v1/products", json={"name": "part"}), 201)
+        original = SpooledTemporaryFile.read
+
+        def counted(self: Any, *args: Any) -> Any:
+            data = original(self, *args)
+            read.append(len(data))
+            return data
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SpooledTemporaryFile, "read", counted)
+            files = [("files", ("big.png", bytes(5 * MIB))), ("files", ("good.png", GOOD))]
+            body = good(client.post("/v1/products/part/images", files=files), 201)
+    assert max(read) <= MIB + 1
+    assert [(r["filename"], r["code"]) for r in body["refused"]] == [("big.png", "image_too_large")]
+    assert len(body["items"]) == 1
+
+
+def test_a_file_name_is_kept_for_people_and_cannot_speak_to_a_terminal(client: TestClient) -> None:
+    good(client.post("/v1/products", json={"name": "part"}), 201)
+    odd = "..\\a/\x1b[31mred\n\x07.png"
+    body = good(client.post("/v1/products/part/images", files=[("files", (odd, GOOD))]), 201)
+    name = body["items"][0]["filename"]
+    assert name.isprintable() and name.endswith(".png")
+
+
+def test_a_stopping_pool_says_so(ctx: Context, tmp_path: Path) -> None:
+    ctx.pool.close()
+    with pytest.raises(Unavailable) as caught:
+        ctx.pool.submit("0" * 64, tmp_path, GOOD)
+    assert caught.value.code == "stopping"
+    assert ctx.pool.depth == 0
