@@ -21,7 +21,7 @@ from models.catalog import files, packages
 if TYPE_CHECKING:
     import torch
 
-GRAPHS = 1
+GRAPHS = 2
 """Raised when the exported graph changes its meaning, so that old ones are made again."""
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -76,6 +79,43 @@ class ConvolutionFeatures(nn.Module):
         grid = first.shape[-2:]
         return torch.cat([first, *(functional.interpolate(layer, size=grid, mode="bilinear") for layer in others)], 1)
 
+    def fix(self, size: int) -> None:
+        """Take pictures of `size` only, so that a traced graph holds numbers where it would compute them for every picture."""
+
+        def settle(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            same = cast(Conv2dSame, layer)
+            pads = pad_same_arg(list(inputs[0].shape[-2:]), same.kernel_size, same.stride, same.dilation)
+            same.forward = partial(_padded, same, pads)
+
+        hooks = [m.register_forward_pre_hook(settle) for m in self.network.modules() if isinstance(m, Conv2dSame)]
+        layers = self.network(torch.zeros(1, 3, size, size))
+        for hook in hooks:
+            hook.remove()
+        side = layers[0].shape[-1]
+        self.upsample = [_bilinear(layer.shape[-1], side) for layer in layers[1:]]
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """As `forward`, patches row by row `[B, h*w, D]`, for the size fixed: channels last, upsampled by two small products."""
+        first, *others = [self.pool(layer).permute(0, 2, 3, 1) for layer in self.network(images)]
+        side = int(first.shape[1])
+        joined = [first]
+        for layer, matrix in zip(others, self.upsample, strict=True):
+            low, width = int(layer.shape[1]), int(layer.shape[3])
+            rows = (matrix @ layer.reshape(-1, low, low * width)).reshape(-1, side, low, width)
+            joined.append(matrix @ rows)
+        return torch.cat(joined, 3).reshape(-1, side * side, sum(int(layer.shape[3]) for layer in joined))
+
+
+def _padded(same: Conv2dSame, pads: list[int], x: Tensor) -> Tensor:
+    """TensorFlow's SAME convolution of an input whose padding is known; onnxruntime folds a padding that states its value."""
+    x = functional.pad(x, pads, value=0.0)
+    return functional.conv2d(x, same.weight, same.bias, same.stride, 0, same.dilation, same.groups)
+
+
+def _bilinear(low: int, high: int) -> Tensor:
+    """The `[high, low]` matrix of a bilinear upsampling along one axis."""
+    return functional.interpolate(torch.eye(low)[None], size=high, mode="linear")[0].T.contiguous()
+
 
 class TransformerFeatures(nn.Module):
     """The tokens of one ViT block, each of length 1: `[B, 3, H, W]` → `[B, D, h, w]`; later blocks are never run.
@@ -102,9 +142,10 @@ class TransformerFeatures(nn.Module):
             return square
         return functional.interpolate(square.permute(0, 3, 1, 2), size=grid, mode="bicubic").permute(0, 2, 3, 1)
 
-    def fix(self, grid: tuple[int, int]) -> None:
-        """Resample the positions once and for all: the module then takes that grid only."""
-        square = self.place(grid).flatten(1, 2)
+    def fix(self, size: int) -> None:
+        """Resample the positions once and for all: the module then takes pictures of `size` only."""
+        side = size // int(self.patches.patch_size[0])
+        square = self.place((side, side)).flatten(1, 2)
         self.positions = nn.Parameter(torch.cat([self.positions[:, :1], square], 1), requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -115,6 +156,11 @@ class TransformerFeatures(nn.Module):
         tokens = self.blocks(torch.cat([cls, tokens], 1))[:, 1:]
         return functional.normalize(tokens, dim=-1).transpose(1, 2).reshape(-1, tokens.shape[2], int(h), int(w))
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """As `forward`, patches row by row `[B, h*w, D]`."""
+        grid: Tensor = self(images)
+        return grid.flatten(2).transpose(1, 2)
+
 
 def features(spec: BackboneSpec, file: Path) -> ConvolutionFeatures | TransformerFeatures:
     """The backbone with its weights, frozen, in eval mode."""
@@ -124,9 +170,7 @@ def features(spec: BackboneSpec, file: Path) -> ConvolutionFeatures | Transforme
 
 def export(network: ConvolutionFeatures | TransformerFeatures, spec: BackboneSpec, size: int, path: Path) -> None:
     """Write the network as an ONNX graph `images [B, 3, size, size]` → `features [B, h*w, D]`, any batch."""
-    if isinstance(network, TransformerFeatures):
-        network.fix(spec.grid(size))
-
+    network.fix(size)
     pictures = torch.zeros(2, 3, size, size)
     shape = tuple(network(pictures).shape)
     if shape != (2, spec.width, *spec.grid(size)):
@@ -134,7 +178,7 @@ def export(network: ConvolutionFeatures | TransformerFeatures, spec: BackboneSpe
 
     class Flat(nn.Module):
         def forward(self, images: Tensor) -> Any:
-            return network(images).flatten(2).transpose(1, 2)
+            return network.tokens(images)
 
     flat = Flat()
     flat.network = network

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import timm
@@ -109,6 +110,11 @@ def test_graph_equals_torch_at_any_batch(name: str) -> None:
         assert np.abs(found - tokens[:batch]).max() <= 1e-4 * max(1, np.abs(tokens).max())
     if known.l2_normalised:
         assert np.allclose(np.linalg.norm(tokens, axis=2), 1, atol=1e-5)
+
+
+def test_graph_of_a_convolutional_network_computes_no_shapes() -> None:
+    operations = {node.op_type for node in onnx.load(str(backbones.graph("efficientnet_lite0", 224))).graph.node}
+    assert "Conv" in operations and not operations & {"Shape", "Ceil", "Resize"}
 
 
 @pytest.mark.parametrize(("name", "size"), [("efficientnet_lite0", 100), ("dinov2_vits14", 70)])
