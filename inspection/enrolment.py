@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def enroll(
 
     `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `calibrate`, `golden`. The same pictures
     and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
-    `details["bad"]`, all identical, options that do not fit), Cancelled, RecipeRefused (the folder exists),
+    `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
     models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
     """
     tell = progress or (lambda *_: None)
@@ -145,12 +146,13 @@ def enroll(
 
 
 def bank_rows(coreset: float | None, shape: tuple[int, ...]) -> int:
-    """Rows of the memory bank for features `[N, P, D]`. Raises EnrolmentRefused for a number that is not positive."""
+    """Rows of the memory bank for features `[N, P, D]`, at most all N·P. Raises EnrolmentRefused unless positive and finite."""
+    patches = shape[0] * shape[1]
     if coreset is None:
-        return ROWS
-    if not coreset > 0:
+        return min(ROWS, patches)
+    if not 0 < coreset < math.inf:
         raise EnrolmentRefused(f"A memory bank of {coreset:g} rows cannot be made.")
-    return max(1, round(coreset * shape[0] * shape[1]) if coreset <= 1 else round(coreset))
+    return max(1, min(round(coreset * patches if coreset <= 1 else coreset), patches))
 
 
 @contextmanager
@@ -199,8 +201,12 @@ def resolved(options: EnrolOptions) -> EnrolOptions:
     check_rates(options.false_reject_rate, options.review_rate)
     bank_rows(options.coreset, (1, 1))
     backbone = AUTO if options.backbone == "auto" else options.backbone
+    if options.seed < 0:
+        raise EnrolmentRefused(f"The seed must not be negative ({options.seed}).", seed=options.seed)
     spec = backbones.spec(backbone)
     size = options.image_size or spec.image_size
+    if size > recipes.MAX_SIDE:
+        raise EnrolmentRefused(f"Pictures are resized to at most {recipes.MAX_SIDE} pixels a side, not {size}.", image_size=size)
     try:
         spec.grid(size)
     except ValueError as error:
@@ -236,8 +242,9 @@ def _decoded(
         name = names[number] if names else source.name if isinstance(source, Path) else f"picture {number + 1}"
         try:
             picture = _read(source, limits)
-            pixels = hashlib.sha256(repr(picture.pixels.shape).encode() + picture.pixels.tobytes()).hexdigest()
-            normals.append(_Normal(name, source, picture.sha256, pixels, look(picture)))
+            pixels = hashlib.sha256(repr(picture.pixels.shape).encode())
+            pixels.update(picture.pixels.data)
+            normals.append(_Normal(name, source, picture.sha256, pixels.hexdigest(), look(picture)))
         except (InspectionError, OSError) as error:
             bad.append({"index": number, "name": name, "code": getattr(error, "code", "unreadable"), "message": str(error)})
         tell("decode", number + 1, len(images))

@@ -28,6 +28,8 @@ DOCUMENT = "recipe.json"
 ARRAYS = {"patchcore": "memory_bank.safetensors", "padim": "expert.safetensors"}
 MAX_DOCUMENT = 64 * 2**20
 MAX_FILE = 4 * 2**30
+MAX_SIDE = 2048
+"""Largest picture size of a backbone: the memory of an export or an inspection grows with its square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ def _parse(data: bytes) -> Recipe:
             raise RecipeRefused(f"The recipe's format is {found!r}; this version reads {FORMAT}.", format=str(found))
         recipe = _from_values({**values, "sha256": digest(data)})
         allowed = {ARRAYS[recipe.expert], *(golden.file for golden in recipe.golden)}
+        if recipe.image_size > MAX_SIDE:
+            raise RecipeRefused(f"The recipe's picture size, {recipe.image_size}, is over {MAX_SIDE}.")
         if not recipe.golden:
             raise RecipeRefused("The recipe has no golden pictures: nothing shows that it scores as when it was made.")
         if set(recipe.files) != allowed or any(not _safe(name) for name in recipe.files):

@@ -41,7 +41,8 @@ def fit_padim(
 
     `index`: d random dimensions by `seed` (section III-B). The covariance is shrunk to a multiple of the identity by the
     oracle-approximating rule (Chen et al. 2010), so that two pictures are enough, and never thinner than `FLOOR` of the
-    mean variance. Memory: 8·P·d² bytes, whatever the number of pictures. `progress(pictures, 0)`: the total is not known.
+    mean variance. Memory: some 4 × 8·P·d² bytes at its height, whatever the number of pictures. `progress(pictures, 0)`:
+    the total is not known.
     Raises FeaturesRefused (fewer than two pictures), FitCancelled.
     """
     index: NDArray[np.int64] | None = None

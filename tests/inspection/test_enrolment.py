@@ -75,6 +75,8 @@ def test_none_or_identical_pictures_are_refused(normals: list[bytes], tmp_path: 
         EnrolOptions(coreset=0),
         EnrolOptions(coreset=float("nan")),
         EnrolOptions(image_size=8),
+        EnrolOptions(image_size=100_000),
+        EnrolOptions(seed=-1),
         EnrolOptions(backbone="dinov2_vits14", image_size=225),
     ],
 )
@@ -141,7 +143,9 @@ def test_rows_of_the_memory_bank() -> None:
     assert bank_rows(500, (5, 784, 152)) == 500
     assert bank_rows(0.1, (5, 784, 152)) == 392
     assert bank_rows(1.0, (5, 784, 152)) == 3920
-    for wrong in (0, -1, float("nan")):
+    assert bank_rows(1e12, (5, 784, 152)) == 3920  # never more than there are
+    assert bank_rows(None, (1, 784, 152)) == 784
+    for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(EnrolmentRefused):
             bank_rows(wrong, (5, 784, 152))
 

@@ -61,6 +61,7 @@ def test_a_changed_or_missing_file_is_refused(copy: Path, name: str) -> None:
         {"golden": [], "files": {}},
         {"image_size": "224"},
         {"image_size": None},
+        {"image_size": 100_000},
         {"heatmap_max": "1"},
         {"gate": dict.fromkeys(("width_min", "width_max", "height_min", "height_max"), 1)},
         {"options": []},
