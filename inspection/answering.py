@@ -90,7 +90,7 @@ def build_prompt(evidence: Evidence, question: Question) -> Prompt:
     e, n = evidence, len(evidence.findings)
     lines = [
         f"The verdict is {e.verdict}.",
-        _PRESENCE[e.verdict],
+        "The picture is not like those that the product was enrolled on." if e.gated else _PRESENCE[e.verdict],
         "There is one finding." if n == 1 else f"There are {n or 'no'} findings.",
     ]
     for f in e.findings[:5]:

@@ -158,6 +158,12 @@ class Evidence:
     """The picture, RGB `[H, W, 3]`."""
     map: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def gated(self) -> bool:
+        """A review by the input gate alone: the picture is in doubt, and the expert sees nothing."""
+        limit = self.thresholds.review
+        return self.verdict is Verdict.REVIEW and limit is not None and self.raw_score < limit
+
 
 @dataclass(frozen=True, slots=True)
 class EvidenceItem:

@@ -75,7 +75,7 @@ class Inspector:
         raw = self.score(picture.pixels, timings)
         decision, reasons = verdict.decide(raw.score, limits, gate_reasons)
         start = perf_counter()
-        flagged = decision is not Verdict.PASS
+        flagged = decision is not Verdict.PASS and reasons != gate_reasons  # the gate doubts the picture, not the part
         limit = self.recipe.calibration.finding_limit
         found = find(raw.map, limit, picture.width, picture.height, at_least_one=True) if flagged else ()
         stats = map_stats(raw.map, picture.width, picture.height)

@@ -40,7 +40,7 @@ class _Speaker:
         return str(self._words.get("bands", {}).get(band(area_pct), band(area_pct)))
 
     def sentences(self) -> list[str]:
-        verdict, kind = self.say(self.e.verdict), self.q.kind
+        verdict, kind = self.say("gated" if self.e.gated else self.e.verdict), self.q.kind
         if kind == "yes_no":
             return [*self._lead(), verdict, *([self._findings()] if self.e.findings else [])]
         if kind in ("place", "count", "size"):
@@ -84,7 +84,7 @@ class _Speaker:
     def _history(self) -> list[str]:
         past = self.e.history
         if not past:
-            return [self.say("no_history"), self.say(self.e.verdict)]
+            return [self.say("no_history"), self.say("gated" if self.e.gated else self.e.verdict)]
         counts = Counter(str(h["verdict"]) for h in past)
         said = [self.say("history", n=len(past), passed=counts["pass"], review=counts["review"], rejected=counts["reject"])]
         for place in dict.fromkeys(f.place for f in self.e.findings[:_LISTED]):

@@ -215,4 +215,8 @@ def test_checked_statements_hold_before_the_second_reader(e: Evidence, question:
 def test_uncalibrated_and_gated_inspections_are_reviews() -> None:
     gated = evidence(4.2, verdict=Verdict.REVIEW)
     got = answer(gated, "Is it good?", Parrot("Yes, the part is good."))
-    assert got.answer.startswith("The detector is not sure about this part") and got.grounding == "replaced"
+    assert got.answer.startswith("The picture is not like those that the product was enrolled on") and got.grounding == "replaced"
+    for question in ("Is there a defect?", "Where is it?", "How many defects?", "Wie viele Fehler?", "What do you see?"):
+        said = answer(gated, question, Parrot("There is one defect at the centre. The detector is sure of it.")).answer
+        assert "not sure" not in said and "nicht sicher" not in said
+        assert "One region" not in said and "Ein Bereich" not in said

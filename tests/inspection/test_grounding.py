@@ -287,6 +287,6 @@ def test_any_text_at_all(e: Evidence, said: str) -> None:
 def test_answers_to_different_questions_never_contradict(e: Evidence, said: list[str]) -> None:
     """Presence, places and sizes over all questions on one inspection: one reader's view of all texts together."""
     texts = [deliver(e, question, " ".join(said))[0] for question, _ in QUESTIONS if "scratch" not in question]
-    decided = [any(w in t for t in texts) for w in ("finds a defect", "finds no defect", "not sure about")]
+    decided = [any(w in t for t in texts) for w in ("finds a defect", "finds no defect", "not sure about", "not like those")]
     assert sum(decided) == 1
-    assert decided.index(True) == (Verdict.REJECT, Verdict.PASS, Verdict.REVIEW).index(e.verdict)
+    assert decided.index(True) == (3 if e.gated else (Verdict.REJECT, Verdict.PASS, Verdict.REVIEW).index(e.verdict))

@@ -66,6 +66,14 @@ def test_thresholds_can_be_overridden_and_are_checked(inspector: Inspector) -> N
         inspector.inspect(part(3), thresholds=Thresholds(2, 1))
 
 
+def test_a_picture_that_the_gate_alone_doubts_has_no_finding(inspector: Inspector) -> None:
+    coloured = replace(inspector.recipe.gate, chroma_min=0.0, chroma_max=0.0)
+    kind = replace(inspector.recipe.calibration, thresholds=Thresholds(1e6, 1e7), finding_limit=1e-6)
+    outcome = Inspector(replace(inspector.recipe, gate=coloured, calibration=kind), inspector._expert).inspect(part(40))
+    assert (outcome.verdict, outcome.reasons) == (Verdict.REVIEW, ("unexpected_channels",))
+    assert outcome.findings == ()
+
+
 def test_the_gate_asks_a_person_and_hides_no_reject(inspector: Inspector) -> None:
     sound, grey = drawn(3, 3)[0], np.repeat(drawn(3, 3)[0][..., 1:2], 3, 2)
     small = inspector.inspect(png(cv2.resize(sound, (120, 256))))
