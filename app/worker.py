@@ -19,7 +19,7 @@ from app.db.queries import idempotency, jobs
 from app.db.tables import now
 from app.errors import describe
 from app.runners import Local
-from app.services import enrolments, reinspections
+from app.services import enrolments, questions, reinspections
 from app.settings import Settings
 from app.task import LeaseLost, Task
 from inspection.evidence import Cancelled
@@ -47,6 +47,7 @@ class Worker:
                     purged = time.monotonic()
                     with self.ctx.database.write() as session:
                         idempotency.purge(session)
+                        questions.abandon(session)
                 if not self.once():
                     self.stop.wait(self.ctx.settings.poll_seconds)
             except UNAVAILABLE:

@@ -37,18 +37,19 @@ def run(ctx: Context, task: Task) -> dict[str, Any]:
 
     body = EnrollIn.model_validate(task.params)
     with ctx.database.read() as session:
-        digests = product_queries.normals(session, products.get(session, task.product).id)
+        normals = product_queries.normals(session, products.get(session, task.product).id)
     scratch = ctx.settings.recipes / f".job-{task.id}-{uuid4().hex[:8]}"
     for left in ctx.settings.recipes.glob(f".*job-{task.id}-*"):  # a killed worker's
         shutil.rmtree(left, ignore_errors=True)
     try:
         made = enroll(
-            [ctx.store.local(digest) for digest in digests],
+            [ctx.store.local(sha256) for sha256, _ in normals],
             scratch,
             product=task.product,
             options=EnrolOptions(**body.model_dump(exclude={"promote", "force"})),
             progress=task.progress,
             cancelled=task.cancelled,
+            names=[filename for _, filename in normals],
             limits=ctx.limits,
         )
         recipes.settle(ctx, scratch, made)

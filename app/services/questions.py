@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -20,6 +21,7 @@ from inspection import evidence as domain
 from inspection.image import decode
 
 HISTORY = 20
+FORGOTTEN = timedelta(minutes=15)
 Listener = Callable[[str, Any], None]
 
 
@@ -82,6 +84,14 @@ def close(ctx: Context, question_id: str, state: str, error: str | None) -> None
         question = queries.get(session, question_id)
         if question is not None and question.state == "open":
             question.state, question.error, question.closed_at = state, error, now()
+
+
+def abandon(session: Session) -> int:
+    """Close as interrupted what a server that died left open; returns how many. No answer takes `FORGOTTEN`."""
+    left = queries.open_since(session, now() - FORGOTTEN)
+    for question in left:
+        question.state, question.closed_at = "interrupted", now()
+    return len(left)
 
 
 def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evidence:

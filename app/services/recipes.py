@@ -140,13 +140,19 @@ def take_in(ctx: Context, product: str, file: Path, by: str) -> dict[str, Any]:
 
 
 def settle(ctx: Context, scratch: Path, made: recipe.Recipe) -> Path:
-    """Move a new folder to where its digest says; the same recipe made before stays."""
+    """Move a new folder to where its digest says; the same recipe made before stays, unless it is damaged."""
     home = folder(ctx, made.sha256)
     try:
         scratch.rename(home)
     except OSError:
         if not home.is_dir():
             raise
+        try:
+            recipe.load(home)
+        except RecipeRefused:
+            home.rename(scratch.with_name(f"{scratch.name}-damaged"))
+            scratch.rename(home)
+            shutil.rmtree(scratch.with_name(f"{scratch.name}-damaged"), ignore_errors=True)
     return home
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+from datetime import timedelta
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from parts import GOOD, HERE, PNG, Echo, good, refused
+from parts import GOOD, HERE, PNG, Echo, good, picture, refused
 
 from app.context import Context
 from app.errors import Unavailable
@@ -130,7 +133,8 @@ def test_a_client_that_leaves_amid_its_body_is_no_fault_of_ours(
     asyncio.run(edge(scope, receive, send))
     assert sent == []
     assert "internal_error" not in caplog.text
-    counted = [line for line in client.get("/metrics").text.splitlines() if '{method="POST"' in line and "/inspections" in line]
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("kensor_requests_total{")]
+    counted = [line for line in lines if "/inspections" in line]
     assert [line.rpartition("status=")[2] for line in counted] == ['"4xx"} 1.0']
 
 
@@ -182,3 +186,47 @@ def test_a_stopping_pool_says_so(ctx: Context, tmp_path: Path) -> None:
         ctx.pool.submit("0" * 64, tmp_path, GOOD)
     assert caught.value.code == "stopping"
     assert ctx.pool.depth == 0
+
+
+def test_warnings_of_an_enrolment_name_the_users_own_files(client: TestClient, ctx: Context) -> None:
+    from app.worker import Worker
+
+    good(client.post("/v1/products", json={"name": "part"}), 201)
+    same = cv2.imencode(".bmp", cv2.imdecode(np.frombuffer(GOOD, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
+    files = [("files", ("sound one.png", GOOD)), ("files", ("again.bmp", same)), ("files", ("third.png", picture(7)))]
+    good(client.post("/v1/products/part/images", files=files), 201)
+    job = good(client.post("/v1/products/part/recipes", json={"image_size": 128, "coreset": 100}), 202)
+    assert Worker(ctx).once()
+    result = good(client.get(job["links"]["self"]))["result"]
+    assert "again.bmp = sound one.png" in " ".join(result["warnings"])
+
+
+def test_questions_that_a_dead_server_left_open_are_closed(client: TestClient, ctx: Context, part: str) -> None:
+    from app.schemas import QuestionIn
+    from app.security import LOCAL
+    from app.services import questions
+
+    made = good(client.post(f"{part}/inspections", content=GOOD, headers=PNG), 201)
+    old, new = (questions.open_question(ctx, made["id"], QuestionIn(question=text), LOCAL) for text in ("old?", "new?"))
+    with ctx.database.write() as session:
+        row = questions.queries.get(session, old)
+        assert row is not None
+        row.created_at -= timedelta(hours=1)
+    with ctx.database.write() as session:
+        assert questions.abandon(session) == 1
+    states = {q["id"]: q["state"] for q in good(client.get(f"/v1/inspections/{made['id']}/questions"))["items"]}
+    assert states == {old: "interrupted", new: "open"}
+
+
+def test_a_damaged_recipe_is_mended_by_taking_its_file_in_again(client: TestClient, ctx: Context, part: str) -> None:
+    from app.services import recipes
+
+    shown = good(client.get(f"{part}/recipes/1"))
+    exported = client.get(f"{part}/recipes/1/export").content
+    bank = recipes.folder(ctx, shown["sha256"]) / "memory_bank.safetensors"
+    bank.write_bytes(bank.read_bytes()[:-1] + b"x")
+    refused(client.post(f"{part}/inspections", content=GOOD, headers=PNG), 503, "recipe_refused")
+    refused(client.get(f"{part}/recipes/1/export"), 503, "recipe_refused")
+    assert good(client.post(f"{part}/recipes:import", files={"file": ("r.zip", exported)}), 201)["sha256"] == shown["sha256"]
+    good(client.post(f"{part}/inspections", content=GOOD, headers=PNG), 201)
+    assert not [path for path in ctx.settings.recipes.iterdir() if path.name.startswith(".")]

@@ -39,10 +39,10 @@ def same_image(session: Session, product_id: str, kind: str, sha256: str) -> Ima
     return session.scalar(select(Image).where(Image.product_id == product_id, Image.kind == kind, Image.sha256 == sha256))
 
 
-def normals(session: Session, product_id: str) -> list[str]:
-    """Digests of the normal pictures, in the order given."""
-    statement = select(Image.sha256).where(Image.product_id == product_id, Image.kind == "normal").order_by(Image.id)
-    return list(session.scalars(statement))
+def normals(session: Session, product_id: str) -> list[tuple[str, str]]:
+    """Digests and file names of the normal pictures, in the order given."""
+    statement = select(Image.sha256, Image.filename).where(Image.product_id == product_id, Image.kind == "normal")
+    return [(sha256, filename) for sha256, filename in session.execute(statement.order_by(Image.id))]
 
 
 def count_normals(session: Session, product_id: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -23,6 +25,11 @@ def answer(session: Session, answer_id: str) -> Answer | None:
 def listed(session: Session, inspection_id: str, after: str | None, limit: int) -> tuple[list[Question], str | None]:
     """Questions about one inspection, newest first."""
     return page(session, select(Question).where(Question.inspection_id == inspection_id), Question.id, after, limit)
+
+
+def open_since(session: Session, before: datetime) -> list[Question]:
+    """Questions still open that were asked before a time."""
+    return list(session.scalars(select(Question).where(Question.state == "open", Question.created_at < before)))
 
 
 def conversation(session: Session, conversation_id: str) -> Question | None:
