@@ -112,11 +112,11 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
     """Each normal picture against the Gaussians of the others, in order: what `fit_padim` without it would score.
 
     Exact, shrinkage included, without a refit: one eigendecomposition per position, then a rank-one downdate per picture.
-    Of two pictures the other alone has no covariance: the fit's ridge is all there is. Nothing for a single picture.
+    Nothing for fewer than three: of two, the other alone has no covariance, and the two distances would be one and the same.
     """
     index = state["index"]
     moments = _moments(checked(one)[:, index] for one in features)
-    if moments is None or moments.pictures < 2:
+    if moments is None or moments.pictures < 3:
         return
     n, mean, scatter = moments
     values, vectors = np.linalg.eigh(scatter)
@@ -127,11 +127,8 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
     for one in features:
         z = np.matmul((one[:, index] - mean)[:, None, :], vectors)[:, 0]  # the picture's deviation, in the eigenbasis
         norm = (z**2).sum(1)
-        if n == 2:
-            share, ridge = np.zeros_like(trace), _shrinkage(2, trace, squares, d)[1]
-        else:
-            fourth = squares - 2 * grow * (values * z**2).sum(1) + grow**2 * norm**2
-            share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
+        fourth = squares - 2 * grow * (values * z**2).sum(1) + grow**2 * norm**2
+        share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
         form = (z**2 / (share[:, None] * values + ridge[:, None])).sum(1)
         form /= np.maximum(1 - share * grow * form, TINY)  # Sherman–Morrison
         yield _raw((grow * np.sqrt(form)).astype(np.float32), image_size)

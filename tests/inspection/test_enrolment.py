@@ -98,6 +98,11 @@ def test_one_picture_is_uncalibrated(normals: list[bytes], tmp_path: Path) -> No
     assert any("uncalibrated" in warning for warning in recipe.warnings)
 
 
+def test_two_pictures_do_not_calibrate_padim(normals: list[bytes], tmp_path: Path) -> None:
+    recipe = enroll(normals[:2], tmp_path / "r", product="x", options=EnrolOptions(expert="padim"))
+    assert recipe.calibration.thresholds.reject is None and any("uncalibrated" in warning for warning in recipe.warnings)
+
+
 def test_what_a_person_should_know_is_said(normals: list[bytes], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     small = png(rng.integers(0, 40, (100, 120, 3), dtype=np.uint8))  # of another size, and nothing like the others
