@@ -1,4 +1,4 @@
-"""Held-out scores of normal pictures to thresholds with a stated risk: the log-normal prediction bound."""
+"""Held-out scores of normal pictures to thresholds with a stated risk."""
 
 from __future__ import annotations
 
@@ -7,24 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from inspection.bounds import Risk, bound, risk, sample
 from inspection.evidence import EnrolmentRefused, Thresholds
 
-_SPREAD_FLOOR = 1e-3  # log units: scores closer together than 0.1 % say nothing about the next picture
-_SCORE_FLOOR = 1e-3  # of the median: a duplicate's zero has no logarithm
-_NOTHING = 1e-12  # where every score is zero
 _RATE_FLOOR = 1e-9  # no number of pictures bears less, and t has no quantile there
-_CONFIDENCE = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Risk:
-    """The share of normal pictures over a threshold: asked for, and where it really lies with 90 % confidence."""
-
-    target: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +39,8 @@ def calibrate(
 ) -> Calibration:
     """Set both thresholds and the finding limit from held-out scores and the peaks of their maps.
 
-    The bound is exp(m + s·t(k-1, 1-a)·√(1+1/k)): the next normal picture exceeds it with probability a when log scores
-    are normal. Raises EnrolmentRefused for rates out of order and scores that are not finite.
+    Each is a prediction bound (bounds.py): the next normal picture exceeds it with the stated probability. Raises
+    EnrolmentRefused for rates out of order, rates that so few pictures cannot bear, and scores that are not finite.
     """
     check_rates(false_reject_rate, review_rate)
     given, peaks = np.asarray(scores, float), np.asarray(map_peaks, float)
@@ -61,30 +48,29 @@ def calibrate(
         raise EnrolmentRefused("The held-out scores are not finite: these pictures cannot be calibrated.")
     k, kept = len(given), tuple(float(x) for x in given)
     if k < 2 or given.max() <= 0 or peaks.max() <= 0:
-        why = "One normal picture gives no held-out score" if k < 2 else "Every held-out score is zero"
+        why = "So few normal pictures give no held-out scores" if k < 2 else "Every held-out score is zero"
         warning = f"{why}: the recipe is uncalibrated and its verdicts are `review` only. Enroll 8 or more different pictures."
         return Calibration(
             Thresholds(None, None), None, k, None, None, false_reject_rate, review_rate, None, None, (warning,), kept
         )
-    m, s, floored = log_moments(given)
-    peak_m, peak_s, _ = log_moments(peaks)
-    try:
-        reject, review = (math.exp(m + s * factor(k, a)) for a in (false_reject_rate, review_rate))
-        finding_limit = math.exp(peak_m + peak_s * factor(k, review_rate))
-    except OverflowError as error:
-        message = f"{k} normal pictures cannot bear a false-reject rate of {false_reject_rate:g}: enroll more of them."
-        raise EnrolmentRefused(message) from error
+    normal, peak = sample(given), sample(peaks)
+    reject, review = bound(normal, false_reject_rate), bound(normal, review_rate)
+    finding_limit = bound(peak, review_rate)
+    if not (math.isfinite(reject) and math.isfinite(finding_limit)):
+        raise EnrolmentRefused(
+            f"{k} normal pictures cannot bear a false-reject rate of {false_reject_rate:g}: enroll more of them."
+        )
     return Calibration(
-        Thresholds(review, reject),
+        Thresholds(min(review, reject), reject),  # two kinds of bound may cross where the rates are nearly equal
         finding_limit,
         k,
-        m,
-        s,
+        normal.mean,
+        normal.spread,
         false_reject_rate,
         review_rate,
         risk(k, false_reject_rate),
         risk(k, review_rate),
-        _warnings(k, floored, risk(k, false_reject_rate)),
+        _warnings(k, normal.floored, risk(k, false_reject_rate)),
         kept,
     )
 
@@ -107,40 +93,6 @@ def score(raw: float, reject: float | None) -> float | None:
 def margin(raw: float, reject: float | None) -> float | None:
     """raw / reject - 1: how far over (positive) or under the reject limit, relative to it."""
     return None if reject is None else raw / reject - 1
-
-
-def log_moments(values: NDArray[np.float64]) -> tuple[float, float, bool]:
-    """Mean and standard deviation (k - 1) of the logarithms, and whether a floor was needed (zeros, no spread)."""
-    floor = _SCORE_FLOOR * float(np.median(values[values > 0])) if (values > 0).any() else _NOTHING
-    logs = np.log(np.maximum(values, floor))
-    spread = float(logs.std(ddof=1))
-    return float(logs.mean()), max(spread, _SPREAD_FLOOR), bool((values < floor).any()) or spread < _SPREAD_FLOOR
-
-
-def factor(k: int, rate: float) -> float:
-    """t(k-1, 1-rate)·√(1+1/k): how many standard deviations the bound lies over the mean."""
-    from scipy.special import stdtrit
-
-    return -float(stdtrit(k - 1, rate)) * math.sqrt(1 + 1 / k)  # the lower tail: 1 - rate rounds
-
-
-def risk(k: int, rate: float) -> Risk:
-    """Where the realised rate lies with 90 % confidence, exactly, when log scores are normal and independent.
-
-    The realised rate is 1 - Φ((m + s·g - μ)/σ) with g = factor(k, rate). It is ≤ q with probability
-    E[Φ(√k·(S·g - z(1-q)))], S² = χ²(k-1)/(k-1): the tolerance factor's noncentral t, integrated over S's quantiles.
-    """
-    from scipy.optimize import brentq
-    from scipy.special import gammaincinv, ndtr
-
-    levels = (np.arange(4096) + 0.5) / 4096
-    spread = np.sqrt(2 / (k - 1) * gammaincinv((k - 1) / 2, levels)) * factor(k, rate)
-
-    def quantile(probability: float) -> float:
-        z = brentq(lambda z: float(ndtr(math.sqrt(k) * (spread - z)).mean()) - probability, -10.0, float(spread[-1]) + 10)
-        return float(ndtr(-z))
-
-    return Risk(rate, quantile((1 - _CONFIDENCE) / 2), quantile((1 + _CONFIDENCE) / 2))
 
 
 def _warnings(k: int, floored: bool, reject_risk: Risk) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ import numpy as np
 from safetensors.numpy import save as tensor_bytes
 
 from inspection import recipe as recipes
-from inspection.calibration import Calibration, calibrate, check_rates, factor, log_moments
+from inspection.bounds import bound, sample
+from inspection.calibration import Calibration, calibrate, check_rates
 from inspection.drawn import spoil
 from inspection.evidence import Cancelled, EnrolmentRefused, InspectionError
 from inspection.gate import Look, gate, look
@@ -280,11 +281,10 @@ def _odd(normals: list[_Normal], card: Calibration) -> list[str]:
         return []
     found = []
     for number in np.argsort(-scores):
-        m, s, _ = log_moments(np.delete(scores, number))
-        bound = np.exp(m + s * factor(len(scores) - 1, _ODD_RATE))
-        if scores[number] <= bound:
+        limit = bound(sample(np.delete(scores, number)), _ODD_RATE)
+        if scores[number] <= limit:
             break
-        found.append(f"{normals[number].name} (score {scores[number]:.3g}, the others' bound {bound:.3g})")
+        found.append(f"{normals[number].name} (score {scores[number]:.3g}, the others' bound {limit:.3g})")
     return [f"Odd among the normals, most first; look whether they are good: {_some(found)}."] if found else []
 
 

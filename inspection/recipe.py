@@ -17,7 +17,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from inspection.calibration import Calibration, Risk
+from inspection.bounds import Risk
+from inspection.calibration import Calibration
 from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
 
