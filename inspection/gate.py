@@ -55,14 +55,14 @@ class Gate:
 
 
 def look(picture: Picture) -> Look:
-    """Size and colourfulness, from at most some 4,000 pixels."""
+    """Size and colourfulness."""
     return Look(picture.width, picture.height, chroma(picture.pixels))
 
 
 def chroma(pixels: Pixels) -> float:
-    """Mean over a coarse grid of the largest minus the smallest channel, 0 … 255."""
-    step = max(1, min(pixels.shape[:2]) // 64)
-    part = pixels[::step, ::step]
+    """Mean of the largest minus the smallest channel, 0 … 255, over a grid of at most 127 × 127 pixels, however long a side."""
+    down, across = (max(1, side // 64) for side in pixels.shape[:2])
+    part = pixels[::down, ::across]
     return float(np.mean(part.max(2) - part.min(2)))
 
 

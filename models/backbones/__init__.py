@@ -164,6 +164,8 @@ def graph(name: str, size: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 if not _intact(path):
+                    for stale in path.parent.glob(f".{path.name}-*"):
+                        stale.unlink(missing_ok=True)  # of a killed export: the lock is ours
                     with files.replaced(path) as scratch:
                         packages.convert(["graph", name, str(size), str(scratch)], what=f"export {name} at {size} px")
                     files.trust(path.with_suffix(".json"), {path.name: files.file_sha256(path)})

@@ -34,6 +34,7 @@ def serve(engine: str, niceness: int, parent: int) -> None:
             if "cancel" in message:
                 cancelled.set()
             else:
+                cancelled.clear()  # here, in the pipe's order: a cancel that came after the last reply's end is not this one's
                 requests.put(message)
         os._exit(0)  # the parent is gone: leave at once, even amid a generation
 
@@ -63,7 +64,6 @@ def serve(engine: str, niceness: int, parent: int) -> None:
             tell("error", **_described(error))
         else:
             tell("done")
-        cancelled.clear()
 
 
 def _described(error: Exception) -> dict[str, Any]:

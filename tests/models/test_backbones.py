@@ -145,9 +145,10 @@ def test_changed_graph_is_made_again_and_a_whole_one_is_not(fresh: Path, monkeyp
     backbones.graph("efficientnet_lite0", 224)
     assert len(made) == 1
     path.write_bytes(b"another")
+    path.with_name(f".{path.name}-1-ab").write_bytes(b"half")  # a killed export's
     backbones.graph("efficientnet_lite0", 224)
     assert len(made) == 2
-    assert path.read_bytes() == b"a graph"
+    assert path.read_bytes() == b"a graph" and not list(path.parent.glob(".*"))
 
 
 def test_failed_export_leaves_nothing(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

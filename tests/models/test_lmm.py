@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +79,36 @@ def test_digest_is_the_catalogues(engine: BuiltinEngine) -> None:
 def test_prompt_digest_covers_every_part() -> None:
     prompts = [Prompt("a", "b", "c"), Prompt("ab", "", "c"), Prompt("a", "b", "d"), Prompt("x", "b", "c")]
     assert len({p.sha256 for p in prompts}) == 4
+
+
+class Echo:
+    """An engine that says one word."""
+
+    name, sha256 = "echo", "0" * 64
+
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
+        yield prompt.question
+
+
+def echo(progress: object) -> Echo:
+    return Echo()
+
+
+def test_a_cancel_that_comes_too_late_does_not_end_the_next_reply() -> None:
+    command = [sys.executable, "-m", "models.lmm.child", "test_lmm:echo", "0", str(os.getpid())]
+    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **paths}) as child:
+        assert child.stdin is not None and child.stdout is not None
+
+        def ask(question: str, *before: dict[str, bool]) -> list[str]:
+            request = {"prompt": {"system": "", "context": "", "question": question}, "max_tokens": 4}
+            child.stdin.write(b"".join(json.dumps(line).encode() + b"\n" for line in (*before, request)))
+            child.stdin.flush()
+            said = []
+            while (message := json.loads(child.stdout.readline()))["event"] != "done":
+                said += [message["text"]] if message["event"] == "text" else []
+            return said
+
+        assert ask("one") == ["one"]
+        assert ask("two", {"cancel": True}) == ["two"]
+        child.stdin.close()
