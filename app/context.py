@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from app import language
 from app.db import migrate
-from app.db.engine import Database
+from app.db.engine import BadAddress, Database
 from app.errors import Unavailable
 from app.metrics import Metrics
 from app.pool import Inspecting, Pool
@@ -54,7 +54,7 @@ class Context:
     def open(cls, settings: Settings, answerer: Answerer | None = None) -> Context:
         """Open everything. An empty database is made; an older one is refused, since its plant may want a backup first.
 
-        Raises `Unavailable` (`data_unwritable`, `database_outdated`) and the database's own errors."""
+        Raises `Unavailable` (`data_unwritable`, `database_outdated`, `bad_setting`) and the database's own errors."""
         if settings.home is not None:
             os.environ["KENSOR_HOME"] = str(settings.home)  # models/catalog reads it there, also in child processes
         try:
@@ -62,7 +62,10 @@ class Context:
         except OSError as error:
             message = f"The data folder {settings.data} cannot be written: {error.strerror}. Set KENSOR_DATA to one that can."
             raise Unavailable(message, code="data_unwritable") from error
-        database = Database(settings.url)
+        try:
+            database = Database(settings.url)
+        except BadAddress as error:
+            raise Unavailable(f"KENSOR_DATABASE_URL is not the address of a database: {error}.", code="bad_setting") from error
         try:
             standing = migrate.revision(database)
             if standing is None:
@@ -70,7 +73,10 @@ class Context:
             elif standing != migrate.HEAD:
                 message = f"The database stands at {standing}, this version needs {migrate.HEAD}: run `kensor db upgrade`."
                 raise Unavailable(message, code="database_outdated")
-            store = Store(settings.store_url or str(settings.data / "objects"))
+            try:
+                store = Store(settings.store_url or str(settings.data / "objects"))
+            except (ValueError, ImportError) as error:
+                raise Unavailable(f"KENSOR_STORE_URL cannot be used: {error}.", code="bad_setting") from error
         except BaseException:
             database.close()
             raise

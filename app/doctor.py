@@ -93,7 +93,7 @@ def _database(settings: Settings) -> Check:
             standing = migrate.revision(database)
         finally:
             database.close()
-    except (*engine.ANY, OSError) as error:
+    except (*engine.ANY, ValueError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         return Check("database", "wrong", reason, "Start the database, or correct KENSOR_DATABASE_URL.")
     if standing not in (None, migrate.HEAD):

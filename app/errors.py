@@ -100,6 +100,8 @@ def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
         return error.status, error.code, error.message, error.details
     if isinstance(error, evidence.InspectionError):
         return DOMAIN.get(type(error), 422), error.code, error.message, error.details
+    if isinstance(error, engine.UNAVAILABLE) and (reason := engine.disk_reason(error)):
+        return 503, "storage_unavailable", f"The database cannot be used: {reason}.", {}
     if isinstance(error, engine.UNAVAILABLE):
         return 503, "database_unavailable", "The database does not answer; nothing was written.", {}
     if isinstance(error, engine.CONFLICT):

@@ -14,7 +14,9 @@ MIB = 2**20
 class Settings(BaseSettings):
     """One frozen set of values; `create_app` and `run_worker` take it and read no environment themselves."""
 
-    model_config = SettingsConfigDict(env_prefix="KENSOR_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="KENSOR_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path | None = None
     """Weights and exported graphs; may be purged. Default: the platform's cache folder."""

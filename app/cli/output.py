@@ -126,8 +126,13 @@ def download_bar() -> Iterator[Any]:
 
 def refuse(error: Exception) -> int:
     """Say in one line (and, with --json, in one document) why it was refused; a fault of the program shows its trace."""
+    from pydantic import ValidationError
+
     from app.errors import describe
 
+    if isinstance(error, ValidationError) and error.title == "Settings":
+        problems = [f"KENSOR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+        error = Refused("; ".join(problems), "bad_setting")
     if isinstance(error, (Refused, OSError)):
         code = getattr(error, "code", "system_error")
         message, details = getattr(error, "message", str(error)), getattr(error, "details", {})

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -21,6 +21,17 @@ BAD_VALUE = (DataError,)
 ANY = (SQLAlchemyError,)
 
 BUSY_MS = 15_000
+SQLITE_DISK = ("database or disk is full", "disk I/O error", "readonly database", "unable to open database file")
+
+
+def disk_reason(error: BaseException) -> str | None:
+    """What SQLite says of its disk; `None`: it is not the disk. Nothing else of a driver's text is shown to a client."""
+    text = str(getattr(error, "orig", None) or "")
+    return next((reason for reason in SQLITE_DISK if reason in text), None)
+
+
+class BadAddress(ValueError):
+    """A database's address that cannot be read, or of a kind that is not served."""
 
 
 def shown(url: str) -> str:
@@ -53,7 +64,12 @@ class Database:
     """One engine and the two kinds of session. Sessions are lazy: nothing begins before the first statement."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        try:
+            self.url = make_url(url)
+        except (ArgumentError, ValueError) as error:
+            raise BadAddress("it cannot be read") from error
+        if self.url.get_backend_name() not in ("sqlite", "postgresql"):
+            raise BadAddress("it names neither PostgreSQL (postgresql://…) nor SQLite (sqlite:///…)")
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._sqlite() if self.sqlite else self._postgresql()
         self._writers = threading.Lock() if self.sqlite else None

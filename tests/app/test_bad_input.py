@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from parts import GOOD, HERE, PNG, Echo, good, picture, refused
 
 from app.context import Context
-from app.errors import Unavailable
+from app.errors import Unavailable, describe
 from app.main import create_app
 from app.middleware import MANY, ONE_PICTURE, PLAIN, Edge
 from app.settings import MIB, Settings
@@ -148,6 +148,14 @@ def test_a_disk_that_fails_anywhere_is_named(client: TestClient, part: str, numb
     body = refused(response, 503, "storage_unavailable")
     assert "secret" not in response.text and "disk" in body["message"]
     assert response.headers["retry-after"]
+
+
+def test_a_full_disk_under_sqlite_is_named() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    full = OperationalError("INSERT", {}, Exception("database or disk is full"))
+    assert describe(full)[:3] == (503, "storage_unavailable", "The database cannot be used: database or disk is full.")
+    assert describe(OperationalError("x", {}, Exception("password=hunter2")))[1] == "database_unavailable"
 
 
 def test_a_file_over_the_limit_is_not_read_whole(settings: Settings) -> None:

@@ -186,6 +186,26 @@ def test_doctor_names_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     assert code == 1 and "KENSOR_DATABASE_URL" in out and "database" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KENSOR_PORT", "abc", "KENSOR_PORT: Input should be a valid integer"),
+        ("KENSOR_ADMIN_KEY", "hunter2", "KENSOR_ADMIN_KEY: Value should have at least 16"),
+        ("KENSOR_DATABASE_URL", "nonsense", "KENSOR_DATABASE_URL is not the address of a database"),
+        ("KENSOR_DATABASE_URL", "postgresql://u:hunter2@host:port/x", "KENSOR_DATABASE_URL is not the address of a database"),
+        ("KENSOR_DATABASE_URL", "mysql://u:hunter2@host/x", "neither PostgreSQL"),
+        ("KENSOR_STORE_URL", "foo://x", "KENSOR_STORE_URL cannot be used"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    code, out, err = run("jobs", "list")
+    assert (code, out) == (1, "") and says in err
+    assert "hunter2" not in err and len(err.strip().splitlines()) == 1
+
+
 def test_db_upgrade_is_idempotent(run: Run) -> None:
     assert run("db", "upgrade")[0] == 0
     code, out, _ = run("db", "upgrade", "--json")
