@@ -16,7 +16,7 @@ _RATE_FLOOR = 1e-9  # no number of pictures bears less, and t has no quantile th
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the normals say about the limits. All thresholds `None` (`uncalibrated`) when fewer than two scores exist."""
+    """What the normals say about the limits. All thresholds `None` (`uncalibrated`) when fewer than three scores exist."""
 
     thresholds: Thresholds
     finding_limit: float | None
@@ -47,8 +47,8 @@ def calibrate(
     if len(given) != len(peaks) or not (np.isfinite(given).all() and np.isfinite(peaks).all()):
         raise EnrolmentRefused("The held-out scores are not finite: these pictures cannot be calibrated.")
     k, kept = len(given), tuple(float(x) for x in given)
-    if k < 2 or given.max() <= 0 or peaks.max() <= 0:
-        why = "So few normal pictures give no held-out scores" if k < 2 else "Every held-out score is zero"
+    if k < 3 or given.max() <= 0 or peaks.max() <= 0:  # two scores are one distance seen from both ends: no spread
+        why = "One or two normal pictures give no held-out spread" if k < 3 else "Every held-out score is zero"
         warning = f"{why}: the recipe is uncalibrated and its verdicts are `review` only. Enroll 8 or more different pictures."
         return Calibration(
             Thresholds(None, None), None, k, None, None, false_reject_rate, review_rate, None, None, (warning,), kept

@@ -75,7 +75,7 @@ def test_the_smallest_rates_are_borne_or_refused() -> None:
     assert factor(400, 1e-9) == pytest.approx(6.1472, abs=1e-3)  # t(399, 1 - 1e-9)·√(1+1/400)
     assert 0 <= card.reject_risk.low <= card.reject_risk.high < 1e-6
     with pytest.raises(EnrolmentRefused, match="enroll more"):
-        calibrate([1.0, 2.0], [1.0, 2.0], 1e-9)
+        calibrate([1.0, 2.0, 9.0], [1.0, 2.0, 9.0], 1e-9)
     for rate in (1e-17, 1e-300):  # 1 - rate is 1: the limit would be infinite
         with pytest.raises(EnrolmentRefused, match="Rates"):
             calibrate(few, few, rate)
@@ -112,7 +112,7 @@ def test_too_few_pictures_are_warned_of_by_degree() -> None:
     assert "guess" in strong[0] and "wide" in mild[0] and none == ()
 
 
-@pytest.mark.parametrize("scores", [[], [3.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize("scores", [[], [3.0], [3.0, 3.1], [0.0, 0.0, 0.0]])
 def test_without_a_held_out_score_the_recipe_is_uncalibrated(scores: list[float]) -> None:
     card = calibrate(scores, scores)
     assert card.thresholds.reject is card.thresholds.review is card.finding_limit is card.reject_risk is None
@@ -128,9 +128,9 @@ def test_zeros_and_equal_scores_have_a_floor() -> None:
 
 def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(EnrolmentRefused, match="finite"):
-        calibrate([1.0, float("nan")], [1.0, 1.0])
+        calibrate([1.0, 2.0, float("nan")], [1.0, 2.0, 1.0])
     with pytest.raises(EnrolmentRefused, match="cannot bear"):
-        calibrate([1e-3, 1e3], [1e-3, 1e3], 1e-9, 0.01)
+        calibrate([1e-3, 1.0, 1e3], [1e-3, 1.0, 1e3], 1e-9, 0.01)
 
 
 @given(st.floats(1e-6, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
