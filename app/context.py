@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ from app.settings import MIB, Settings
 from app.store import Store
 from inspection.evidence import Answer, Evidence
 from inspection.image import Limits
+
+DECODED = 2
+"""Pictures decoded at once outside the pool: one of 100 megapixels takes up to a gigabyte, and forty threads serve."""
 
 
 class Answerer(Protocol):
@@ -49,6 +53,8 @@ class Context:
     pool: Pool
     metrics: Metrics
     answerer: Answerer
+    decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
+    """Held while a picture is in memory decoded, outside the pool."""
 
     @classmethod
     def open(cls, settings: Settings, answerer: Answerer | None = None) -> Context:
@@ -87,7 +93,13 @@ class Context:
 
             return Inspector.load(folder, threads=threads, limits=limits)
 
-        pool = Pool(load, budget=settings.pool_mib * MIB, threads=settings.inference_threads, queue_length=settings.queue_length)
+        pool = Pool(
+            load,
+            budget=settings.pool_mib * MIB,
+            threads=settings.inference_threads,
+            queue_length=settings.queue_length,
+            queue_bytes=settings.queue_mib * MIB,
+        )
         return cls(settings, database, store, pool, Metrics(), answerer or language.Language())
 
     @property

@@ -120,7 +120,8 @@ def envelope(request: Request, error: BaseException) -> JSONResponse:
     status, code, message, details = describe(error)
     request_id = request.scope.get("kensor.request_id", "")
     if status >= 500:
-        log.error("request %s: %s", request_id, code, exc_info=error)
+        reason = str(error).strip().partition("\n")[0]
+        log.error("request %s: %s: %s", request_id, code, reason, exc_info=error if status == 500 else None)
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

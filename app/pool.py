@@ -48,17 +48,25 @@ class _Slot:
 class Pool:
     """One inspector per recipe digest, loaded once under a lock of its own; the least recently used leave when `budget` bytes are
     passed (the one just asked for stays, however large). Judgements run on `threads` threads of the pool's own, never on the
-    event loop; when `queue_length` pictures wait, the next is refused with `Busy`."""
+    event loop; when `queue_length` pictures or `queue_bytes` wait, the next is refused with `Busy`."""
 
-    def __init__(self, load: Callable[[Path], Inspecting], *, budget: int, threads: int = 1, queue_length: int = 64) -> None:
+    def __init__(
+        self,
+        load: Callable[[Path], Inspecting],
+        *,
+        budget: int,
+        threads: int = 1,
+        queue_length: int = 64,
+        queue_bytes: int = 2**29,
+    ) -> None:
         self._load = load
         self._budget = budget
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._lock = threading.Lock()
         self._threads = threads
-        self._limit = queue_length + threads
+        self._limit, self._byte_limit = queue_length + threads, queue_bytes
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="kensor-expert")
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
         self._seconds = 0.1
         self._failures = 0
 
@@ -81,16 +89,18 @@ class Pool:
     def submit(self, sha256: str, folder: Path, data: bytes, thresholds: Thresholds | None = None) -> Future[Judged]:
         """Queue one picture for one recipe. Raises `Busy`; the future raises what the domain raises."""
         with self._lock:
-            if self._pending >= self._limit:
+            full = self._pending and self._pending_bytes + len(data) > self._byte_limit  # one alone is always taken
+            if full or self._pending >= self._limit:
                 wait = max(1, math.ceil(self._pending * self._seconds / self._threads))
                 raise Busy("The queue is full.", retry_after=wait, waiting=self._pending)
             self._pending += 1
+            self._pending_bytes += len(data)
         try:
             future = self._executor.submit(self._judge, sha256, folder, data, thresholds, time.perf_counter())
         except RuntimeError as error:
-            self._leave()
+            self._leave(len(data))
             raise Unavailable("The service is stopping.", code="stopping") from error
-        future.add_done_callback(lambda _: self._leave())
+        future.add_done_callback(lambda _: self._leave(len(data)))
         return future
 
     def warm(self, sha256: str, folder: Path) -> None:
@@ -147,6 +157,7 @@ class Pool:
                     del self._slots[key]
                     total -= nbytes
 
-    def _leave(self) -> None:
+    def _leave(self, nbytes: int) -> None:
         with self._lock:
             self._pending -= 1
+            self._pending_bytes -= nbytes

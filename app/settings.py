@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     max_megapixels: int = Field(default=100, ge=1)
     queue_length: int = Field(default=64, ge=1)
     """Pictures waiting for the expert; one more is answered 429."""
+    queue_mib: int = Field(default=512, ge=1)
+    """Bytes of those pictures; past them, too, the next is answered 429."""
     inference_threads: int = Field(default=1, ge=1)
     """Pictures judged at the same time."""
     backbone_threads: int = Field(default=1, ge=1)

@@ -166,4 +166,8 @@ def _until_orphaned(worker: Worker) -> None:
 def main() -> None:
     """The child of `kensor serve`; its settings come by the environment."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    run_worker(Settings(), parent_pipe=True)
+    try:
+        run_worker(Settings(), parent_pipe=True)
+    except UNAVAILABLE:
+        log.error("the database does not answer; the service starts this worker again")
+        raise SystemExit(1) from None

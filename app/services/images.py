@@ -35,7 +35,9 @@ def upload(
     rows: list[Image] = []
     for filename, read in files:
         try:
-            rows.append(_check(ctx, filename, read(), kind, by, label, mask))
+            data = read()
+            with ctx.decoding:
+                rows.append(_check(ctx, filename, data, kind, by, label, mask))
         except InspectionError as error:
             first = first or error
             _, code, message, details = describe(error)

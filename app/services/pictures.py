@@ -21,10 +21,12 @@ def scale(session: Session, row: Inspection) -> float:
 def heatmap(ctx: Context, row: Inspection, upper: float) -> bytes:
     """The map in colours, in the picture's size; PNG."""
     size = (row.width, row.height) if max(row.width, row.height) <= 2048 else None
-    return drawing.heatmap_png(inspections.anomaly_map(ctx, row), upper, size)
+    with ctx.decoding:
+        return drawing.heatmap_png(inspections.anomaly_map(ctx, row), upper, size)
 
 
 def overlay(ctx: Context, row: Inspection, upper: float) -> bytes:
     """The picture with map and findings over it; PNG."""
-    picture = decode(ctx.store.get(row.image_sha256), limits=ctx.limits)
-    return drawing.overlay_png(picture.pixels, inspections.anomaly_map(ctx, row), inspections.findings(row), upper)
+    with ctx.decoding:
+        picture = decode(ctx.store.get(row.image_sha256), limits=ctx.limits)
+        return drawing.overlay_png(picture.pixels, inspections.anomaly_map(ctx, row), inspections.findings(row), upper)

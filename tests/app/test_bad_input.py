@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -14,13 +17,15 @@ import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from parts import GOOD, HERE, PNG, Echo, good, picture, refused
+from parts import BAD, GOOD, HERE, PNG, Echo, good, picture, refused
 
-from app.context import Context
-from app.errors import Unavailable, describe
+from app.context import DECODED, Context
+from app.errors import Busy, Unavailable, describe
 from app.main import create_app
 from app.middleware import MANY, ONE_PICTURE, PLAIN, Edge
+from app.pool import Pool
 from app.settings import MIB, Settings
+from inspection.image import decode
 
 KEY = "a-long-enough-secret"
 
@@ -238,3 +243,49 @@ def test_a_damaged_recipe_is_mended_by_taking_its_file_in_again(client: TestClie
     assert good(client.post(f"{part}/recipes:import", files={"file": ("r.zip", exported)}), 201)["sha256"] == shown["sha256"]
     good(client.post(f"{part}/inspections", content=GOOD, headers=PNG), 201)
     assert not [path for path in ctx.settings.recipes.iterdir() if path.name.startswith(".")]
+
+
+def test_waiting_pictures_are_bounded_in_bytes_and_one_is_always_taken(tmp_path: Path) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        nbytes = 1
+
+        def inspect(self, data: bytes, *, thresholds: Any = None) -> Any:
+            started.set()
+            go_on.wait(10)
+
+    pool = Pool(lambda _: Slow(), budget=1, queue_bytes=100)
+    try:
+        first = pool.submit("a", tmp_path, bytes(150))
+        assert started.wait(5)
+        with pytest.raises(Busy) as caught:
+            pool.submit("a", tmp_path, b"x")
+        assert caught.value.status == 429 and caught.value.retry_after
+        go_on.set()
+        first.result(5)
+        again = [pool.submit("a", tmp_path, bytes(40)) for _ in range(2)]
+        assert [future.result(5).outcome for future in again] == [None, None]
+    finally:
+        go_on.set()
+        pool.close()
+
+
+def test_few_pictures_are_decoded_at_once_however_many_ask(
+    client: TestClient, ctx: Context, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = good(client.post(f"{part}/inspections", content=BAD, headers=PNG), 201)
+    inside, most = [0], [0]
+
+    def slowly(*args: Any, **more: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return decode(*args, **more)
+
+    monkeypatch.setattr("app.services.pictures.decode", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: client.get(made["links"]["overlay.png"]).status_code, range(16)))
+    assert answers == [200] * 16
+    assert most[0] <= DECODED

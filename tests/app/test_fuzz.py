@@ -1,4 +1,4 @@
-"""schemathesis over the served OpenAPI, with a key and without: whatever comes in, no 500 goes out, and every refusal is the envelope."""
+"""schemathesis over the served OpenAPI, with a key and without: no 500 goes out, and every refusal is the envelope."""
 
 from __future__ import annotations
 

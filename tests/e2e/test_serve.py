@@ -52,7 +52,7 @@ def serving(data: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes],
         finally:
             if server.poll() is None:
                 server.terminate()
-            server.wait(30)
+                assert server.wait(30) == 0, (data / "server.log").read_text()
 
 
 def good(response: httpx.Response, status: int = 200) -> Any:
