@@ -17,7 +17,7 @@ from inspection.heatmap import heatmap_png
 TEMPLATES = Path(__file__).parent / "templates"
 GROUNDING = {
     "grounded": ("as the model said it", "Every claim in the model's own words is borne out by the evidence."),
-    "mended": ("mended", "A claim the evidence does not bear was corrected before the answer left."),
+    "mended": ("mended", "What the evidence does not bear was taken out, or what was missing was added, before the answer left."),
     "replaced": ("replaced", "The model's own words did not fit the evidence: the checked statement was delivered instead."),
     "insufficient": ("not answerable", "The evidence cannot answer this, and the answer says so."),
 }
