@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 from app.context import Context
 from app.db.queries import recipes as queries
-from app.db.tables import Promotion, Recipe
+from app.db.tables import Promotion, Recipe, now
 from app.errors import Conflict, Invalid, NotFound
+from app.schemas import RecipeView
 from app.services import products
 from inspection import calibration, recipe
-from inspection.evidence import RecipeRefused
+from inspection.evidence import InspectionError, RecipeRefused
+from inspection.verdict import check
 
 
 def folder(ctx: Context, sha256: str) -> Path:
@@ -50,17 +52,8 @@ def view(row: Recipe, product: str, promoted: int | None) -> dict[str, Any]:
 def add(session: Session, product: str, made: recipe.Recipe, by: str, job_id: str | None = None) -> Recipe:
     """Number a recipe whose folder stands."""
     owner = products.get(session, product, lock=True, active=True)
-    thresholds = made.calibration.thresholds
-    row = Recipe(
-        product_id=owner.id,
-        number=queries.next_number(session, owner.id),
-        sha256=made.sha256,
-        manifest=_manifest(made),
-        review=thresholds.review,
-        reject=thresholds.reject,
-        job_id=job_id,
-        created_by=by,
-    )
+    row = _row(made, by, job_id)
+    row.product_id, row.number = owner.id, queries.next_number(session, owner.id)
     session.add(row)
     session.flush()
     return row
@@ -130,6 +123,7 @@ def take_in(ctx: Context, product: str, file: Path, by: str) -> dict[str, Any]:
     scratch = ctx.settings.recipes / f".import-{uuid4().hex}"
     try:
         made = recipe.import_file(file, scratch)
+        _presentable(made, by)
         settle(ctx, scratch, made)
     except RecipeRefused as error:
         raise Invalid(error.message, code=error.code, **error.details) from error
@@ -154,6 +148,31 @@ def settle(ctx: Context, scratch: Path, made: recipe.Recipe) -> Path:
             scratch.rename(home)
             shutil.rmtree(scratch.with_name(f"{scratch.name}-damaged"), ignore_errors=True)
     return home
+
+
+def _row(made: recipe.Recipe, by: str, job_id: str | None = None) -> Recipe:
+    thresholds = made.calibration.thresholds
+    return Recipe(
+        sha256=made.sha256,
+        manifest=_manifest(made),
+        review=thresholds.review,
+        reject=thresholds.reject,
+        job_id=job_id,
+        created_by=by,
+    )
+
+
+def _presentable(made: recipe.Recipe, by: str) -> None:
+    """Raise `RecipeRefused` for a foreign recipe that could not decide, or that no later list of recipes could show."""
+    try:
+        check(made.calibration.thresholds)
+        row = _row(made, by)
+        row.number, row.created_at = 1, now()
+        RecipeView.model_validate(view(row, made.product, None))
+    except InspectionError as error:
+        raise RecipeRefused(f"The recipe cannot decide: {error.message}") from error
+    except ValueError as error:
+        raise RecipeRefused("The recipe holds a value of the wrong kind.") from error
 
 
 def _manifest(made: recipe.Recipe) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import errno
 import json
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -289,3 +290,31 @@ def test_few_pictures_are_decoded_at_once_however_many_ask(
         answers = list(threads.map(lambda _: client.get(made["links"]["overlay.png"]).status_code, range(16)))
     assert answers == [200] * 16
     assert most[0] <= DECODED
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("normals",), [1, 2]),
+        (("warnings",), [{"a": 1}]),
+        (("heatmap_max",), "x"),
+        (("calibration", "thresholds", "reject"), -5),
+        (("calibration", "thresholds", "review"), 1e30),
+    ],
+    ids=lambda value: str(value)[-20:],
+)
+def test_a_foreign_recipe_that_no_list_could_show_is_refused(
+    client: TestClient, part: str, enrolled: Path, tmp_path: Path, path: tuple[str, ...], value: Any
+) -> None:
+    document = json.loads((enrolled / "recipe.json").read_text())
+    at = document
+    for name in path[:-1]:
+        at = at[name]
+    at[path[-1]] = value
+    with zipfile.ZipFile(tmp_path / "r.zip", "w") as archive:
+        archive.writestr("recipe.json", json.dumps(document))
+        for name in document["files"]:
+            archive.write(enrolled / name, name)
+    files = {"file": ("r.zip", (tmp_path / "r.zip").read_bytes())}
+    refused(client.post(f"{part}/recipes:import", files=files), 422, "recipe_refused")
+    assert [item["number"] for item in good(client.get(f"{part}/recipes"))["items"]] == [1]
