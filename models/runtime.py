@@ -50,6 +50,7 @@ class Bank:
 
     Nearest is argmax(x·y − |y|²/2), one matrix product. Features lie far from zero beside their differences, so both sides
     are taken about the bank's mean first, and the winner's distance from the difference itself: nothing cancels.
+    To be used by one thread at a time.
     """
 
     def __init__(self, rows: Floats) -> None:
@@ -60,28 +61,33 @@ class Bank:
         about = rows - self._centre
         half = np.einsum("md,md->m", about, about) / -2
         self._table = np.concatenate([about, half[:, None]], 1)
-        self.nbytes = rows.nbytes + self._table.nbytes
+        self._held = np.empty(BLOCK, np.float32)  # kept: to ask for fresh pages costs a sixth of a search
+        self.nbytes = rows.nbytes + self._table.nbytes + self._held.nbytes
 
     def nearest(self, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:
         """Each query's Euclidean distance to its nearest row and that row's number, `[Q]` each; NaN for a NaN query.
 
         At most `BLOCK` similarities are held at once.
         """
-        height = min(len(self._table), 4096)
+        height = min(len(self._table), 2048)
         step = BLOCK // height
-        asked = np.concatenate([queries - self._centre, np.ones((len(queries), 1), np.float32)], 1)
+        asked = np.ones((len(queries), self._table.shape[1]), np.float32)
+        np.subtract(queries, self._centre, out=asked[:, :-1])
         index = np.zeros(len(queries), np.int64)
-        for q in range(0, len(queries), step):
-            part, chosen = asked[q : q + step], index[q : q + step]
-            best = np.full(len(part), -np.inf, np.float32)
-            for m in range(0, len(self._table), height):
-                similarity = part @ self._table[m : m + height].T
+        best = np.full(len(queries), -np.inf, np.float32)
+        for m in range(0, len(self._table), height):
+            rows = self._table[m : m + height].T
+            for q in range(0, len(queries), step):
+                part, chosen, value = asked[q : q + step], index[q : q + step], best[q : q + step]
+                held = self._held[: len(part) * rows.shape[1]].reshape(len(part), -1)
+                similarity = np.matmul(part, rows, out=held)
                 winner = similarity.argmax(1)
-                value = similarity[np.arange(len(part)), winner]
-                better = value > best
-                chosen[better] = winner[better] + m
-                best[better] = value[better]
-        difference = queries - self.rows[index]
+                found = np.take_along_axis(similarity, winner[:, None], 1)[:, 0]
+                better = found > value
+                np.copyto(chosen, winner + m, where=better)
+                np.copyto(value, found, where=better)
+        difference = np.take(self.rows, index, 0)
+        np.subtract(queries, difference, out=difference)
         return np.sqrt(np.einsum("qd,qd->q", difference, difference)), index
 
 
