@@ -1,14 +1,15 @@
-"""Picture bytes to raw score: the line's runtime beside anomalib's own model, same weights, bank, pictures and threads, one run.
+"""Picture bytes to verdict beside anomalib's own model, and its coreset: same weights, bank, pictures and threads, one run.
 
-Both decode and preprocess alike. Anomalib's model runs as it is by default (float32, the dense blur). Repeats alternate, so
-that whatever else the machine does falls on both. `python -m benchmarks.experts`, or `kensor bench experts`.
+Ours is `Inspector.inspect`, gate, findings and all. Anomalib's is the decoding by the same cv2, our preprocessing, its model
+as it is by default (float32, the dense blur) and its score. Repeats alternate, so that whatever else the machine does falls
+on both. `python -m benchmarks.experts`, or `kensor bench experts`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,9 +18,20 @@ import cv2
 import numpy as np
 from skimage import data
 
+from inspection import calibration, gate
+from inspection.evidence import Thresholds
+from inspection.image import decode
+from inspection.inspector import Inspector, weights_sha256
+from inspection.recipe import Recipe
 from models import backbones
 from models.experts import Expert, load_expert
+from models.experts.coreset import farthest_first
 from models.runtime import Backbone
+
+FITTED = 30
+"""Pictures whose patches are the bank's; the others are asked about."""
+SPEED = (("efficientnet_lite0", 224, 2000), ("efficientnet_lite0", 448, 2000), ("efficientnet_lite0", 224, 20_000))
+CORESETS = ((50_000, 1000), (78_400, 7840))
 
 
 def pictures(folder: Path | None, count: int) -> list[bytes]:
@@ -33,73 +45,161 @@ def pictures(folder: Path | None, count: int) -> list[bytes]:
     return [cv2.imencode(".png", wall[y : y + 300, x : x + 300])[1].tobytes() for y, x in corners]
 
 
+def _features(session: Backbone, contents: Sequence[bytes]) -> np.ndarray:
+    """All patches of some pictures, `[N, D]`."""
+    made = (backbones.preprocess(decode(content).pixels, session.spec, session.size)[None] for content in contents)
+    return np.concatenate([session.features(one)[0] for one in made])
+
+
 def _score(expert: Expert, spec: backbones.BackboneSpec, size: int, content: bytes) -> float:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     return expert.score(backbones.preprocess(image, spec, size)[None])[0].score  # type: ignore[arg-type]
+
+
+def _inspector(expert: Expert, backbone: str, size: int, contents: Sequence[bytes]) -> tuple[Inspector, Thresholds]:
+    """A recipe around the expert, and limits in the middle of the pictures' scores: every second one pays for its findings."""
+    looks = [decode(content) for content in contents]
+    spec = backbones.spec(backbone)
+    raws = [expert.score(backbones.preprocess(one.pixels, spec, size)[None])[0] for one in looks]
+    scores, peaks = [raw.score for raw in raws], [float(raw.map.max()) for raw in raws]
+    recipe = Recipe(
+        product="bench",
+        expert="patchcore",
+        backbone=backbone,
+        image_size=size,
+        weights_sha256=weights_sha256(backbone),
+        options={},
+        calibration=calibration.calibrate(scores, peaks, 0.1, 0.2),
+        gate=gate.gate([gate.look(one) for one in looks]),
+        heatmap_max=max(peaks),
+        golden=(),
+        normals=(),
+        warnings=(),
+        files={},
+        libraries={},
+        created_at="",
+    )
+    middle = float(np.median(scores))
+    return Inspector(recipe, expert), Thresholds(middle, middle)
 
 
 def _quartiles(seconds: Sequence[float]) -> list[float]:
     return [round(float(value) * 1e3, 2) for value in np.percentile(seconds, (25, 50, 75))]
 
 
-def _bank(features: list[np.ndarray], rows: int) -> np.ndarray:
-    """Exactly `rows` patches, so that the search costs what it says: drawn with a little noise where there are fewer."""
-    rng = np.random.default_rng(0)
-    patches = np.concatenate(features)
-    chosen = patches[rng.choice(len(patches), rows, replace=len(patches) < rows)]
-    return (chosen + rng.normal(scale=patches.std(0) / 10, size=chosen.shape)).astype(np.float32)
-
-
-def run(
-    backbone: str = "efficientnet_lite0", size: int = 224, rows: int = 2000, repeats: int = 30, folder: Path | None = None
+def speed(
+    backbone: str = "efficientnet_lite0",
+    size: int = 224,
+    rows: int = 2000,
+    repeats: int = 30,
+    folder: Path | None = None,
+    compared: int = 20,
 ) -> dict[str, Any]:
-    """Milliseconds per picture (quartiles over `repeats` of both), their ratio, and how far the scores lie apart."""
+    """Milliseconds per picture (quartiles over `repeats` of both), their ratio, and how far `compared` raw scores lie apart."""
     import torch
 
     from models.experts.oracle import TorchExpert
 
     cv2.setNumThreads(1)
     session = Backbone(backbone, size)
-    contents = pictures(folder, 40)
-    fitted, asked = contents[:10], contents[10:] or contents
-    decoded = [cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) for content in fitted]
-    prepared = np.stack([backbones.preprocess(image, session.spec, size) for image in decoded])  # type: ignore[arg-type]
-    state = {"memory_bank": _bank(list(session.features(prepared)), rows), "source": np.zeros(rows, np.int32)}
+    contents = pictures(folder, FITTED + max(compared, 30))
+    fitted, asked = contents[:FITTED], contents[FITTED:] or contents
+    patches = _features(session, fitted)
+    bank = patches[np.random.default_rng(0).permutation(len(patches))[:rows]]
+    state = {"memory_bank": bank, "source": np.zeros(len(bank), np.int32)}
     ours = load_expert("patchcore", state, backbone=backbone, image_size=size)
     theirs = TorchExpert("patchcore", state, backbone, size, precision=torch.float32)
     exact = TorchExpert("patchcore", state, backbone, size)
-    contestants: list[tuple[str, Expert]] = [("kensor", ours), ("anomalib", theirs)]
+    inspector, limits = _inspector(ours, backbone, size, asked[:30])
     apart = {"float32": 0.0, "float64_search": 0.0}
-    for content in asked[:8]:  # also the warm-up
-        mine = _score(ours, session.spec, size, content)
+    for content in asked[:compared]:  # also the warm-up
+        mine = inspector.inspect(content, thresholds=limits).raw_score
         for name, oracle in (("float32", theirs), ("float64_search", exact)):
             other = _score(oracle, session.spec, size, content)
             apart[name] = max(apart[name], abs(mine - other) / other)
     spent: dict[str, list[float]] = {"kensor": [], "anomalib": []}
+    stages: dict[str, list[float]] = {}
     for repeat in range(repeats):
-        for name, expert in contestants:
-            start = perf_counter()
-            _score(expert, session.spec, size, asked[repeat % len(asked)])
-            spent[name].append(perf_counter() - start)
+        content = asked[repeat % len(asked)]
+        start = perf_counter()
+        outcome = inspector.inspect(content, thresholds=limits)
+        spent["kensor"].append(perf_counter() - start)
+        for stage, milliseconds in outcome.timings_ms.items():
+            stages.setdefault(stage, []).append(milliseconds)
+        start = perf_counter()
+        _score(theirs, session.spec, size, content)
+        spent["anomalib"].append(perf_counter() - start)
     return {
         "backbone": backbone,
         "image_size": size,
-        "rows": rows,
+        "rows": len(bank),
         "repeats": repeats,
         "threads": 1,
         "kensor_ms": _quartiles(spent["kensor"]),
+        "kensor_stages_ms": {stage: round(float(np.median(times)), 2) for stage, times in stages.items()},
         "anomalib_ms": _quartiles(spent["anomalib"]),
         "ratio": [round(float(q), 2) for q in np.percentile(np.divide(spent["anomalib"], spent["kensor"]), (25, 50, 75))],
+        "compared": min(compared, len(asked)),
         "score_difference": {name: float(f"{value:.1e}") for name, value in apart.items()},
     }
 
 
-def settings() -> list[tuple[str, int, int]]:
-    """Backbone, picture size, bank rows: what the design states its figures for."""
-    return [("efficientnet_lite0", 224, 2000), ("efficientnet_lite0", 448, 2000), ("efficientnet_lite0", 224, 20_000)]
+def coreset(
+    points: int = 50_000, rows: int = 1000, steps: int = 60, repeats: int = 1, folder: Path | None = None
+) -> dict[str, Any]:
+    """Seconds to choose `rows` of `points` patches: ours whole, anomalib's projection and `steps` of its equal steps.
+
+    Anomalib's whole time is its projection and `rows` times its median step: every step passes over all points.
+    """
+    import torch
+    from anomalib.models.components.sampling.k_center_greedy import KCenterGreedy
+
+    torch.set_num_threads(1)
+    session = Backbone("efficientnet_lite0", 224)
+    patches = _features(session, pictures(folder, -(-points // (session.grid[0] * session.grid[1]))))[:points]
+    picture = np.arange(len(patches), dtype=np.int32)
+    farthest_first(patches[:1000], 10, picture=picture[:1000], seed=0)  # compiled before the clock runs
+    sampler = KCenterGreedy(torch.from_numpy(patches), rows / len(patches))
+    start = perf_counter()
+    sampler.model.fit(sampler.embedding)
+    sampler.features = sampler.model.transform(sampler.embedding)
+    projected = perf_counter() - start
+    ours: list[float] = []
+    theirs: list[float] = []
+    index = torch.tensor(0)
+    for turn in range(repeats):
+        for _ in range(turn * steps // repeats, (turn + 1) * steps // repeats):
+            start = perf_counter()
+            sampler.update_distances(index)
+            index = sampler.get_new_idx()
+            theirs.append(perf_counter() - start)
+        start = perf_counter()
+        farthest_first(patches, rows, picture=picture, seed=turn)
+        ours.append(perf_counter() - start)
+    whole = projected + rows * float(np.median(theirs))
+    return {
+        "points": len(patches),
+        "rows": rows,
+        "threads": 1,
+        "kensor_s": round(float(np.median(ours)), 2),
+        "anomalib_s": round(whole, 1),
+        "anomalib_projection_s": round(projected, 2),
+        "anomalib_step_ms": _quartiles(theirs),
+        "anomalib_steps_measured": len(theirs),
+        "ratio": round(whole / float(np.median(ours)), 1),
+    }
+
+
+def run(repeats: int = 30, folder: Path | None = None, compared: int = 500) -> Iterator[dict[str, Any]]:
+    """Every figure the design states, one after the other; `compared` raw scores at the first setting, 20 at the others."""
+    for number, (backbone, size, rows) in enumerate(SPEED):
+        yield speed(backbone, size, rows, repeats, folder, compared if number == 0 else 20)
+    for points, rows in CORESETS:
+        yield coreset(points, rows, repeats=3 if rows <= 1000 else 1, folder=folder)
 
 
 if __name__ == "__main__":
-    for backbone, size, rows in settings():
-        json.dump(run(backbone, size, rows), sys.stdout)
+    for figures in run():
+        json.dump(figures, sys.stdout)
         sys.stdout.write("\n")
+        sys.stdout.flush()

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="In the MVTec AD convention, or holding several such.")],
-    expert: Annotated[str, typer.Option(help="patchcore or padim.")] = "patchcore",
+    expert: Annotated[str, typer.Option(help="patchcore, padim or reference.")] = "patchcore",
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
     coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
@@ -109,12 +109,13 @@ def bench_http(
 def bench_experts(
     folder: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Pictures to time; default: its own.")] = None,
     repeats: Annotated[int, typer.Option(min=3, help="Timings of each.")] = 30,
+    compared: Annotated[int, typer.Option(min=1, help="Raw scores held against anomalib's, at the first setting.")] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="As always: it prints nothing else.")] = True,
 ) -> None:
-    """The line's runtime beside anomalib's own model: same weights, bank, pictures and threads; prints one JSON document."""
-    from benchmarks.experts import run, settings
+    """Bytes to verdict, and the coreset, beside anomalib's own: same weights, bank, pictures and threads; one JSON document."""
+    from benchmarks.experts import run
 
-    rows = [run(backbone, size, bank, repeats, folder) for backbone, size, bank in settings()]
-    show(rows, True)
+    show(list(run(repeats, folder, compared)), as_json)
 
 
 def demo(
