@@ -152,7 +152,7 @@ class Uploaded(BaseModel):
 class EnrollIn(Body):
     """How to make a recipe of a product's normal pictures."""
 
-    expert: Literal["patchcore", "padim"] = "patchcore"
+    expert: Literal["patchcore", "padim", "reference"] = "patchcore"
     backbone: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
     coreset: Annotated[float, Field(gt=0, le=1_000_000)] | None = None

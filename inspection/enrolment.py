@@ -27,7 +27,7 @@ from inspection.image import Limits, Picture, Pixels, decode
 from inspection.inspector import Inspector, weights_sha256
 from inspection.recipe import Golden, Recipe
 from models import backbones, experts
-from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, load_expert
+from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, load_expert, notes
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
@@ -85,25 +85,26 @@ def enroll(
     """
     tell = progress or (lambda *_: None)
     stop = stopper(cancelled)
-    options = resolved(options)
-    size = options.image_size or 0
+    resolved(options)
     if folder.exists():
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
     given = _decoded(images, names, limits, tell, stop)
     normals, warnings = _distinct(given)
+    options = resolved(options, [max(n.seen.width, n.seen.height) for n in normals])
+    size = options.image_size or 0
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with features_file(
-            (_read(n.source, limits).pixels for n in normals), len(normals), options.backbone, size, folder.parent, tell, stop
-        ) as features:
+        pictures_read = (_read(n.source, limits).pixels for n in normals)
+        with features_file(pictures_read, len(normals), options, folder.parent, tell, stop) as features:
             rows = bank_rows(options.coreset, features.shape)
             state = fit(
                 options.expert,
                 features,
                 rows=rows,
                 seed=options.seed,
+                backbone=options.backbone,
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
@@ -113,6 +114,7 @@ def enroll(
     except FeaturesRefused as error:
         raise EnrolmentRefused(f"The pictures cannot be enrolled: {error}.") from error
     card = calibrate(*scores, options.false_reject_rate, options.review_rate)
+    card = replace(card, warnings=(*card.warnings, *notes(options.expert, state, len(normals))))
     warnings += [*card.warnings, *_odd(normals, card)]
     draft = Recipe(
         product=product,
@@ -158,17 +160,21 @@ def bank_rows(coreset: float | None, shape: tuple[int, ...]) -> int:
 
 @contextmanager
 def features_file(
-    pictures: Iterator[Pixels], count: int, backbone: str, size: int, near: Path, tell: Progress, stop: Callable[[], None]
+    pictures: Iterator[Pixels], count: int, options: EnrolOptions, near: Path, tell: Progress, stop: Callable[[], None]
 ) -> Iterator[Features]:
-    """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`."""
-    from models.runtime import Backbone
+    """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`.
 
-    session, spec = Backbone(backbone, size), backbones.spec(backbone)
-    rows, width = session.grid[0] * session.grid[1], spec.width
+    `options`: resolved.
+    """
+    size = options.image_size or 0
+    session, spec = experts.extractor(options.expert, options.backbone, size), backbones.spec(options.backbone)
+    rows, width = session.grid[0] * session.grid[1], 0
     with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
         for done, pixels in enumerate(pictures, 1):
             stop()
-            file.write(session.features(backbones.preprocess(pixels, spec, size)[None])[0].tobytes())
+            found = session.features(backbones.preprocess(pixels, spec, size)[None])[0]
+            width = found.shape[1]
+            file.write(found.tobytes())
             tell("features", done, count)
         file.flush()
         yield np.memmap(file, np.float32, "r", shape=(count, rows, width))
@@ -185,7 +191,13 @@ def held_out(
     found: dict[int, tuple[float, float]] = {}
     stop = stopper(cancelled)
     scored = experts.held_out(
-        options.expert, list(features), state, image_size=options.image_size or 0, seed=options.seed, cancelled=cancelled
+        options.expert,
+        list(features),
+        state,
+        image_size=options.image_size or 0,
+        seed=options.seed,
+        backbone=options.backbone,
+        cancelled=cancelled,
     )
     for number, raw in scored:
         stop()
@@ -195,8 +207,11 @@ def held_out(
     return [score for score, _ in ordered], [peak for _, peak in ordered]
 
 
-def resolved(options: EnrolOptions) -> EnrolOptions:
-    """The options with backbone and size filled in. Raises EnrolmentRefused, models.catalog.UnknownWeight."""
+def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
+    """The options with backbone and size filled in; `sides`: the pictures' longer ones, once they are known.
+
+    Raises EnrolmentRefused, models.catalog.UnknownWeight.
+    """
     if options.expert not in KINDS:
         raise EnrolmentRefused(f"There is no expert {options.expert!r}; there are {', '.join(KINDS)}.")
     check_rates(options.false_reject_rate, options.review_rate)
@@ -204,12 +219,11 @@ def resolved(options: EnrolOptions) -> EnrolOptions:
     backbone = AUTO if options.backbone == "auto" else options.backbone
     if options.seed < 0:
         raise EnrolmentRefused(f"The seed must not be negative ({options.seed}).", seed=options.seed)
-    spec = backbones.spec(backbone)
-    size = options.image_size or spec.image_size
+    size = options.image_size or experts.working_size(options.expert, backbone, sides)
     if size > recipes.MAX_SIDE:
         raise EnrolmentRefused(f"Pictures are resized to at most {recipes.MAX_SIDE} pixels a side, not {size}.", image_size=size)
     try:
-        spec.grid(size)
+        experts.check_size(options.expert, backbone, size)
     except ValueError as error:
         raise EnrolmentRefused(str(error), image_size=size) from error
     return replace(options, backbone=backbone, image_size=size)

@@ -18,14 +18,16 @@ import numpy as np
 from inspection.calibration import calibrate
 from inspection.enrolment import EnrolOptions, Progress, Stop, bank_rows, features_file, held_out, resolved, stopper
 from inspection.evidence import InspectionError, Verdict
-from inspection.image import decode
+from inspection.image import Pixels, decode
 from inspection.metrics import aupro, auroc, f1_max
+from inspection.templates import Pair, pairs
 from inspection.verdict import decide
 from models.experts import fit, load_expert
 
 FIGURES = (
     "image_auroc", "pixel_auroc", "aupro", "f1_max", "overkill", "escape", "review_share", "ms_per_image", "peak_mib",
 )  # fmt: skip
+_LOOKED_AT = 16  # normals whose size is looked at
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -43,10 +45,17 @@ class Sample:
     defect: str
     """`good`, or the name of its folder."""
     mask: Path | None
+    pair: Pair | None = None
+    """Set where this sound part is made from a defective one, its template standing in at the defects."""
 
     @property
     def defective(self) -> bool:
         return self.defect != "good"
+
+    def pixels(self) -> Pixels:
+        """The picture. Raises NotAnImage."""
+        healed = self.pair.healed() if self.pair else None
+        return decode(self.path.read_bytes()).pixels if healed is None else healed
 
 
 def folders(directory: Path) -> list[Path]:
@@ -87,9 +96,12 @@ def evaluate(
 
     `overkill`: normals rejected; `escape`: defects passed; `review_share`: of all pictures; all three at the calibrated
     limits, the gate apart. `ms_per_image`: decoding, features, search and map. `peak_mib`: the process's peak so far. A
-    figure is `None` where it cannot be had (no masks, one kind of picture). Raises FolderRefused, NotAnImage, Cancelled.
+    figure is `None` where it cannot be had (no masks, one kind of picture). For the reference expert, templates that a folder's
+    manifest names are enrolled beside the normals (`templates`), and a test picture that is such a template, which would be
+    compared with itself, gives way to the part it is the template of, its defects replaced by the template.
+    Raises FolderRefused, NotAnImage, EnrolmentRefused, Cancelled.
     """
-    options = resolved(options)
+    resolved(options)
     return [_evaluate(one, options, shots, seeds, progress or (lambda *_: None), cancelled) for one in folders(directory)]
 
 
@@ -104,26 +116,30 @@ def _evaluate(
 ) -> dict[str, Any]:
     normals, tests, stop = pictures(folder / "train/good"), samples(folder), stopper(cancelled)
     wanted = shots or len(normals)
+    templates, tests = _templates(folder, tests) if options.expert == "reference" else ([], tests)
     if not tests or not 0 < wanted <= len(normals):
         asked = f"; {wanted} normals are asked for" if shots else ""
         raise FolderRefused(f"{folder} has {len(normals)} normal and {len(tests)} test pictures{asked}.")
+    options = resolved(options, [max(decode(path.read_bytes()).pixels.shape) for path in normals[:_LOOKED_AT]])
     size, near = options.image_size or 0, Path(tempfile.gettempdir())
     start = perf_counter()
-    paths = [*normals, *(sample.path for sample in tests)]
-    stream = (decode(path.read_bytes()).pixels for path in paths)
-    with features_file(stream, len(paths), options.backbone, size, near, tell, stop) as features:
-        per_picture = 1e3 * (perf_counter() - start) / len(paths)
+    total = len(templates) + len(normals) + len(tests)
+    stream = (one.pixels() for one in [*(Sample(path, "good", None) for path in [*templates, *normals]), *tests])
+    with features_file(stream, total, options, near, tell, stop) as features:
+        per_picture = 1e3 * (perf_counter() - start) / total
         masks = _masks(tests, size)
         draws = []
         for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
             chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
-            draws.append(_draw(features, chosen, len(normals), tests, masks, options, seed, tell, cancelled))
+            chosen = np.concatenate([np.arange(len(templates)), len(templates) + chosen])
+            draws.append(_draw(features, chosen, len(templates) + len(normals), tests, masks, options, seed, tell, cancelled))
             draws[-1]["ms_per_image"] += per_picture
             tell("draws", len(draws), seeds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
     return {
         "folder": folder.name,
         "normals": wanted,
+        "templates": len(templates),
         "test_normal": sum(not s.defective for s in tests),
         "test_defective": sum(s.defective for s in tests),
         "seeds": len(draws),
@@ -146,7 +162,7 @@ def _draw(
 ) -> dict[str, Any]:
     size, train = options.image_size or 0, [features[i] for i in chosen]
     rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
-    state = fit(options.expert, train, rows=rows, seed=seed, cancelled=cancelled)
+    state = fit(options.expert, train, rows=rows, seed=seed, backbone=options.backbone, cancelled=cancelled)
     fresh = held_out(replace(options, seed=seed), train, state, tell, cancelled)
     limits = calibrate(*fresh, options.false_reject_rate, options.review_rate).thresholds
     expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
@@ -168,6 +184,13 @@ def _draw(
         "review_share": _share(verdicts == Verdict.REVIEW),
         "ms_per_image": spent,
     }
+
+
+def _templates(folder: Path, tests: list[Sample]) -> tuple[list[Path], list[Sample]]:
+    """The templates that the folder's manifest names, and the tests without comparing one with itself."""
+    found = pairs(folder)
+    of = {pair.template: pair for pair in found.values()}
+    return sorted(of), [replace(one, pair=of.get(one.path)) if not one.defective else one for one in tests]
 
 
 def _masks(tests: list[Sample], size: int) -> list[np.ndarray | None]:

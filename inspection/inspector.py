@@ -73,7 +73,7 @@ class Inspector:
         gate_reasons = self.recipe.gate.reasons(look(picture))
         timings = {"decode": 1e3 * (perf_counter() - start)}
         raw = self.score(picture.pixels, timings)
-        decision, reasons = verdict.decide(raw.score, limits, gate_reasons)
+        decision, reasons = verdict.decide(raw.score, limits, (*gate_reasons, *raw.reasons))
         start = perf_counter()
         flagged = decision is not Verdict.PASS and reasons != gate_reasons  # the gate doubts the picture, not the part
         limit = self.recipe.calibration.finding_limit

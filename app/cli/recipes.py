@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def enroll(
     product: str,
     normal: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of normal pictures.")],
-    expert: Annotated[str, typer.Option(help="patchcore or padim.")] = "patchcore",
+    expert: Annotated[str, typer.Option(help="patchcore, padim or reference.")] = "patchcore",
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
     coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,

@@ -26,18 +26,20 @@ class RawScore(NamedTuple):
     """One picture as one expert saw it, in the expert's own units (a distance; not comparable between recipes)."""
 
     score: float
-    """The picture's raw score: the largest patch distance (PatchCore) or the map's peak (PaDiM)."""
+    """The picture's raw score: the largest patch distance (PatchCore) or the map's peak (PaDiM, reference)."""
     map: Floats
     """Anomaly map, `[H, W]`, at the backbone's input size; covers the whole picture edge to edge."""
     patches: Floats
     """Patch distances before upsampling and blur, `[h, w]`."""
+    reasons: tuple[str, ...] = ()
+    """Why a person should look whatever the score, e.g. `no_template`."""
 
 
 class Expert(Protocol):
     """A fitted expert: preprocessed pictures in, raw scores out. Safe to call from one thread at a time."""
 
     kind: str
-    """`patchcore` or `padim`."""
+    """`patchcore`, `padim` or `reference`."""
     nbytes: int
     """Resident bytes of its arrays and session, for the pool's budget (an estimate, never below the arrays)."""
 
@@ -50,11 +52,11 @@ class Expert(Protocol):
         ...
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        """Score patch features `[B, h*w, D]` made before: the same scores without a backbone pass."""
+        """Score patch features `[B, h*w, D]` made before by its kind's `extractor`: the same scores without a backbone pass."""
         ...
 
     def state(self) -> State:
-        """The arrays a recipe keeps (`memory_bank`, or `mean`/`precision`/`index`), ready for safetensors."""
+        """The arrays a recipe keeps (`memory_bank`, or `mean`/`precision`/`index`, or `pictures`/…), ready for safetensors."""
         ...
 
 
