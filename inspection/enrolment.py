@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +17,13 @@ import numpy as np
 from safetensors.numpy import save as tensor_bytes
 
 from inspection import recipe as recipes
-from inspection.bounds import bound, sample
-from inspection.calibration import Calibration, calibrate, check_rates
+from inspection.calibration import calibrate, check_rates
 from inspection.drawn import spoil
-from inspection.evidence import Cancelled, EnrolmentRefused, InspectionError
-from inspection.gate import Look, gate, look
-from inspection.image import Limits, Picture, Pixels, decode
+from inspection.evidence import Cancelled, EnrolmentRefused
+from inspection.gate import gate
+from inspection.image import Limits, Pixels
 from inspection.inspector import Inspector, weights_sha256
+from inspection.normals import Normal, checked, distinct, odd, read
 from inspection.recipe import Golden, Recipe
 from models import backbones, experts
 from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, load_expert, notes
@@ -37,7 +36,6 @@ Features = np.ndarray
 AUTO = "efficientnet_lite0"
 ROWS = 2000
 _GOLDEN_SIDE = 512
-_ODD_RATE = 0.001
 _LIBRARIES = ("kensor", "numpy", "onnxruntime", "opencv-python-headless", "safetensors")
 
 
@@ -53,15 +51,6 @@ class EnrolOptions:
     false_reject_rate: float = 0.01
     review_rate: float = 0.05
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Normal:
-    name: str
-    source: bytes | Path
-    sha256: str
-    pixels_sha256: str
-    seen: Look
 
 
 def enroll(
@@ -88,15 +77,15 @@ def enroll(
     resolved(options)
     if folder.exists():
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
-    given = _decoded(images, names, limits, tell, stop)
-    normals, warnings = _distinct(given)
+    given = checked(images, names, limits, tell, stop)
+    normals, warnings = distinct(given)
     options = resolved(options, [max(n.seen.width, n.seen.height) for n in normals])
     size = options.image_size or 0
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        pictures_read = (_read(n.source, limits).pixels for n in normals)
+        pictures_read = (read(n.source, limits).pixels for n in normals)
         with features_file(pictures_read, len(normals), options, folder.parent, tell, stop) as features:
             rows = bank_rows(options.coreset, features.shape)
             state = fit(
@@ -115,7 +104,7 @@ def enroll(
         raise EnrolmentRefused(f"The pictures cannot be enrolled: {error}.") from error
     card = calibrate(*scores, options.false_reject_rate, options.review_rate)
     card = replace(card, warnings=(*card.warnings, *notes(options.expert, state, len(normals))))
-    warnings += [*card.warnings, *_odd(normals, card)]
+    warnings += [*card.warnings, *odd(normals, card.held_out_scores)]
     draft = Recipe(
         product=product,
         expert=options.expert,
@@ -239,78 +228,11 @@ def stopper(cancelled: Stop | None) -> Callable[[], None]:
     return stop
 
 
-def _read(source: bytes | Path, limits: Limits) -> Picture:
-    if isinstance(source, bytes):
-        return decode(source, limits=limits)
-    with source.open("rb") as file:  # never more than a picture may have, whatever the file is
-        return decode(file.read(limits.max_bytes + 1), limits=limits)
-
-
-def _decoded(
-    images: Sequence[bytes | Path], names: Sequence[str] | None, limits: Limits, tell: Progress, stop: Callable[[], None]
-) -> list[_Normal]:
-    if not images:
-        raise EnrolmentRefused("There are no normal pictures. Enroll at least 2, better 32.")
-    normals, bad = [], []
-    for number, source in enumerate(images):
-        stop()
-        name = names[number] if names else source.name if isinstance(source, Path) else f"picture {number + 1}"
-        try:
-            picture = _read(source, limits)
-            pixels = hashlib.sha256(repr(picture.pixels.shape).encode())
-            pixels.update(picture.pixels.data)
-            normals.append(_Normal(name, source, picture.sha256, pixels.hexdigest(), look(picture)))
-        except (InspectionError, OSError) as error:
-            bad.append({"index": number, "name": name, "code": getattr(error, "code", "unreadable"), "message": str(error)})
-        tell("decode", number + 1, len(images))
-    if bad:
-        listed = "; ".join(f"{one['name']}: {one['message']}" for one in bad[:20])
-        more = f"; and {len(bad) - 20} more" if len(bad) > 20 else ""
-        raise EnrolmentRefused(f"{len(bad)} of {len(images)} pictures cannot be used: {listed}{more}", bad=bad)
-    return normals
-
-
-def _distinct(given: list[_Normal]) -> tuple[list[_Normal], list[str]]:
-    """Each different picture once, and what a person should know of the set."""
-    first: dict[str, _Normal] = {}
-    for normal in given:
-        first.setdefault(normal.pixels_sha256, normal)
-    copies = [f"{n.name} = {first[n.pixels_sha256].name}" for n in given if first[n.pixels_sha256] is not n]
-    normals = list(first.values())
-    if len(normals) == 1 and copies:
-        raise EnrolmentRefused(f"All {len(given)} pictures are identical: they say nothing about how normal parts vary.")
-    warnings = []
-    if copies:
-        warnings.append(f"{len(copies)} pictures are copies of others and were used once: {_some(copies)}.")
-    sizes = sorted({(n.seen.width, n.seen.height) for n in normals})
-    if len(sizes) > 1:
-        warnings.append(f"The pictures have {len(sizes)} sizes, {_some([f'{w} × {h}' for w, h in sizes])}: one is made of all.")
-    return normals, warnings
-
-
-def _odd(normals: list[_Normal], card: Calibration) -> list[str]:
-    """Normals whose held-out score is far over what the others' bound allows (one in a thousand)."""
-    scores = np.asarray(card.held_out_scores)
-    if card.m is None or len(scores) < 4:
-        return []
-    found = []
-    for number in np.argsort(-scores):
-        limit = bound(sample(np.delete(scores, number)), _ODD_RATE)
-        if scores[number] <= limit:
-            break
-        found.append(f"{normals[number].name} (score {scores[number]:.3g}, the others' bound {limit:.3g})")
-    return [f"Odd among the normals, most first; look whether they are good: {_some(found)}."] if found else []
-
-
-def _some(items: Sequence[str], most: int = 5) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
-def _golden_pictures(normals: list[_Normal], limits: Limits) -> list[tuple[str, str, Pixels]]:
+def _golden_pictures(normals: list[Normal], limits: Limits) -> list[tuple[str, str, Pixels]]:
     """Three normal pictures (first, middle, last) and the first with a drawn defect, at most 512 pixels a side."""
     chosen = sorted({0, len(normals) // 2, len(normals) - 1})
     pictures = [
-        (f"golden/normal{n}.png", "normal", _small(_read(normals[at].source, limits).pixels)) for n, at in enumerate(chosen)
+        (f"golden/normal{n}.png", "normal", _small(read(normals[at].source, limits).pixels)) for n, at in enumerate(chosen)
     ]
     floats = pictures[0][2].astype(np.float32) / 255
     spoilt, _ = spoil(floats, "spot", np.random.default_rng(0))

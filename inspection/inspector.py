@@ -58,7 +58,10 @@ class Inspector:
             raise RecipeRefused(f"The recipe's arrays do not fit its expert: {error}") from error
         inspector = cls(recipe, expert, limits)
         if check:
-            inspector.check_golden(folder)
+            try:
+                inspector.check_golden(folder)
+            except ImageUnusable as error:  # arrays that are not finite
+                raise RecipeRefused(f"The recipe cannot score its own golden pictures: {error}") from error
         return inspector
 
     def inspect(self, data: bytes, *, thresholds: Thresholds | None = None) -> Outcome:

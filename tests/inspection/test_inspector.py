@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import pytest
 from drawn_parts import part, png
+from safetensors.numpy import save as tensor_bytes
 
 from inspection import inspector as module
+from inspection import recipe as recipes
 from inspection.drawn import drawn
 from inspection.enrolment import EnrolOptions, enroll
 from inspection.evidence import NotAnImage, RecipeRefused, Thresholds, Verdict
@@ -146,3 +148,13 @@ def test_the_line_imports_no_training_library(made: Made, tmp_path: Path) -> Non
         [sys.executable, "-c", script, str(made[0]), str(tmp_path / "p.png")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_arrays_that_are_not_finite_are_the_recipes_fault(made: Made, tmp_path: Path) -> None:
+    folder, recipe = made
+    bank = recipes.arrays(folder, recipe)
+    bank["memory_bank"] = np.full_like(bank["memory_bank"], np.nan)
+    files = {name: (folder / name).read_bytes() for name in recipe.files}
+    recipes.save(tmp_path / "forged", recipe, {**files, "memory_bank.safetensors": tensor_bytes(bank)})
+    with pytest.raises(RecipeRefused, match="golden"):
+        Inspector.load(tmp_path / "forged")
