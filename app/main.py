@@ -17,7 +17,7 @@ from app.db.queries import recipes as recipe_queries
 from app.dependencies import identify
 from app.middleware import Edge
 from app.routes import health, inspections, jobs, keys, products, questions, recipes, reviews
-from app.schemas import Problem
+from app.schemas.common import Problem
 from app.settings import MIB, Settings
 
 PROBLEMS = {

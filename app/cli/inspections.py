@@ -30,7 +30,7 @@ def inspect(
 ) -> None:
     """Judge pictures and put each on the record. One bad file never fails the rest; exit 1 if any failed."""
     from app.errors import ServiceError, describe
-    from app.schemas import InspectFields
+    from app.schemas.fields import InspectFields
     from app.security import Principal
     from app.services import inspections
     from inspection.evidence import InspectionError
@@ -95,7 +95,8 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Ask about a recorded inspection, or about a picture that is inspected first. The answer is on the record."""
-    from app.schemas import InspectFields, QuestionIn
+    from app.schemas.fields import InspectFields
+    from app.schemas.questions import QuestionIn
     from app.security import Principal
     from app.services import inspections, questions
 

@@ -39,7 +39,7 @@ def reinspect(
     as_json: Json = False,
 ) -> None:
     """Judge recorded pictures again and report the verdicts that flipped. The old verdicts stay as they are."""
-    from app.schemas import JobIn
+    from app.schemas.jobs import JobIn
     from app.services import reinspections
 
     if runner != "local":

@@ -46,7 +46,8 @@ def enroll(
 ) -> None:
     """Make a recipe from normal pictures; the product is made where there is none, pictures known already are not kept twice."""
     from app.errors import NotFound
-    from app.schemas import EnrollIn, ProductIn
+    from app.schemas.products import ProductIn
+    from app.schemas.recipes import EnrollIn
     from app.services import enrolments, images, products, recipes
 
     pictures = files([normal])
@@ -194,7 +195,7 @@ def export(product: str, number: Number, file: Annotated[Path, typer.Argument(di
 def take_in(product: str, file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], as_json: Json = False) -> None:
     """Take in a recipe file as the product's next recipe, verified; the product is made where there is none."""
     from app.errors import NotFound
-    from app.schemas import ProductIn
+    from app.schemas.products import ProductIn
     from app.services import products, recipes
 
     with record() as ctx:

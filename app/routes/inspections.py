@@ -19,20 +19,10 @@ from app.dependencies import Ctx, Line, ProductName, Read, RowId, Viewer
 from app.errors import Invalid, ServiceError, TooLarge, describe
 from app.routes import After, IdempotencyKey, Limit, replied
 from app.routes.products import FOREVER, MEDIA
-from app.schemas import (
-    Batch,
-    BatchItem,
-    InspectFields,
-    InspectionRecord,
-    InspectionView,
-    Page,
-    Refused,
-    ReviewView,
-    Tag,
-    Time,
-    VerdictName,
-    VerdictView,
-)
+from app.schemas.common import Page, Refused, Tag, Time, VerdictName
+from app.schemas.fields import InspectFields
+from app.schemas.inspections import Batch, BatchItem, InspectionRecord, InspectionView, VerdictView
+from app.schemas.reviews import ReviewView
 from app.security import Principal
 from app.services import inspections, pictures, reviews
 from app.services.idempotency import Reply

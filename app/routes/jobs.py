@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from app.context import Context
 from app.dependencies import Ctx, Engineer, Read, RowId, Viewer, Write
 from app.routes import STREAM, After, IdempotencyKey, Limit, event, replied
-from app.schemas import Format, JobIn, JobView, Page
+from app.schemas.common import Page
+from app.schemas.jobs import Format, JobIn, JobView
 from app.services import idempotency, jobs, reinspections
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

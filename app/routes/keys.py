@@ -6,7 +6,8 @@ from fastapi import APIRouter
 
 from app.dependencies import Admin, Read, RowId, Write
 from app.routes import After, Limit
-from app.schemas import KeyIn, KeyMade, KeyView, Page
+from app.schemas.common import Page
+from app.schemas.keys import KeyIn, KeyMade, KeyView
 from app.services import keys
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])

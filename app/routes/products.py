@@ -10,7 +10,8 @@ from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 from app.dependencies import Ctx, Engineer, ProductName, Read, RowId, Viewer, Write
 from app.errors import Invalid
 from app.routes import After, Limit
-from app.schemas import ImageView, Page, ProductIn, ProductPatch, ProductView, Text, Uploaded
+from app.schemas.common import Page, Text
+from app.schemas.products import ImageView, ProductIn, ProductPatch, ProductView, Uploaded
 from app.services import images, products
 
 router = APIRouter(prefix="/v1/products", tags=["products"])

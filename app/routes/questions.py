@@ -17,7 +17,8 @@ from app.context import Context
 from app.dependencies import Ctx, Operator, Read, RowId, Viewer, Write
 from app.errors import describe
 from app.routes import STREAM, After, Limit, event
-from app.schemas import AnswerOut, FeedbackIn, FeedbackView, Page, QuestionIn, QuestionView
+from app.schemas.common import Page
+from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, QuestionIn, QuestionView
 from app.services import questions
 
 router = APIRouter(prefix="/v1", tags=["questions"])

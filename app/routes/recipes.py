@@ -14,7 +14,10 @@ from starlette.background import BackgroundTask
 
 from app.dependencies import Ctx, Engineer, ProductName, Read, Viewer, Write
 from app.routes import IdempotencyKey, Limit, replied
-from app.schemas import EnrollIn, JobView, Page, ProductView, PromoteIn, RecipeView
+from app.schemas.common import Page
+from app.schemas.jobs import JobView
+from app.schemas.products import ProductView
+from app.schemas.recipes import EnrollIn, PromoteIn, RecipeView
 from app.services import enrolments, idempotency, jobs, products, recipes
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["recipes"])

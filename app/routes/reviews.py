@@ -10,7 +10,9 @@ from app.db.queries.inspections import Filter
 from app.dependencies import Operator, Read, RowId, Viewer, Write
 from app.routes import After, Limit
 from app.routes.inspections import chosen
-from app.schemas import InspectionView, Page, ReviewIn, ReviewView, Summary, VerdictName
+from app.schemas.common import Page, VerdictName
+from app.schemas.inspections import InspectionView
+from app.schemas.reviews import ReviewIn, ReviewView, Summary
 from app.services import inspections, reviews
 
 router = APIRouter(prefix="/v1", tags=["reviews"])

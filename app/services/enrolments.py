@@ -12,7 +12,7 @@ from app.context import Context
 from app.db.queries import products as product_queries
 from app.db.tables import Job
 from app.errors import Conflict
-from app.schemas import EnrollIn
+from app.schemas.recipes import EnrollIn
 from app.services import products, recipes
 from app.task import Task
 from inspection.evidence import EnrolmentRefused

@@ -11,7 +11,8 @@ from app.context import Context
 from app.db.queries import products as queries
 from app.db.tables import Image
 from app.errors import NotFound, describe
-from app.schemas import ImageView, Refused, Uploaded
+from app.schemas.common import Refused
+from app.schemas.products import ImageView, Uploaded
 from app.services import products
 from inspection.evidence import ImageUnusable, InspectionError
 from inspection.image import decode

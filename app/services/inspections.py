@@ -21,7 +21,7 @@ from app.db.queries.inspections import Filter
 from app.db.tables import Inspection, iso, new_id, now
 from app.errors import Conflict, Invalid, NotFound
 from app.pool import Judged
-from app.schemas import InspectFields
+from app.schemas.fields import InspectFields
 from app.security import Principal
 from app.services import idempotency, recipes
 from app.services.idempotency import Once, Reply

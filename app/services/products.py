@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from app.db.queries import products as queries
 from app.db.tables import Product, now
 from app.errors import Conflict, NotFound
-from app.schemas import ProductIn, ProductPatch
+from app.schemas.products import ProductIn, ProductPatch
 
 
 def create(session: Session, body: ProductIn) -> Product:

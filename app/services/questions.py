@@ -14,7 +14,7 @@ from app.db.queries import inspections as inspection_queries
 from app.db.queries import questions as queries
 from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, now
 from app.errors import Invalid, NotFound, describe
-from app.schemas import FeedbackIn, QuestionIn
+from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
 from app.services import inspections
 from inspection import evidence as domain

@@ -14,7 +14,7 @@ from app.context import Context
 from app.db.queries import recipes as queries
 from app.db.tables import Promotion, Recipe, now
 from app.errors import Conflict, Invalid, NotFound
-from app.schemas import RecipeView
+from app.schemas.recipes import RecipeView
 from app.services import products
 from inspection import calibration, recipe
 from inspection.evidence import InspectionError, RecipeRefused

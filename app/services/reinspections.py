@@ -16,7 +16,7 @@ from app.db.queries.inspections import Filter
 from app.db.tables import Inspection, Job, iso
 from app.errors import Conflict, Invalid
 from app.runners import Failed, Runner
-from app.schemas import JobIn
+from app.schemas.jobs import JobIn
 from app.services import inspections, jobs, products, recipes
 from app.task import Task
 from inspection.evidence import Cancelled

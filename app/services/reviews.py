@@ -11,7 +11,7 @@ from app.db.queries import questions as question_queries
 from app.db.queries.inspections import Filter
 from app.db.tables import Review
 from app.errors import Conflict, Invalid
-from app.schemas import ReviewIn
+from app.schemas.reviews import ReviewIn
 from app.security import Principal
 from app.services import inspections, products
 

@@ -14,7 +14,7 @@ from parts import BAD, GOOD, PNG, Echo, good, refused
 
 from app.context import Context
 from app.errors import Unavailable
-from app.schemas import QuestionIn
+from app.schemas.questions import QuestionIn
 from app.security import LOCAL
 from app.services import questions
 

@@ -216,7 +216,7 @@ def test_warnings_of_an_enrolment_name_the_users_own_files(client: TestClient, c
 
 
 def test_questions_that_a_dead_server_left_open_are_closed(client: TestClient, ctx: Context, part: str) -> None:
-    from app.schemas import QuestionIn
+    from app.schemas.questions import QuestionIn
     from app.security import LOCAL
     from app.services import questions
 

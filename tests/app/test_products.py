@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from parts import BAD, GOOD, PNG, give_recipe, good, picture, refused
+from parts import BAD, GOOD, PNG, SEED, give_recipe, good, picture, refused
 
 from app.context import Context
 from app.services import recipes
 from app.worker import Worker
+from inspection.drawn import drawn
 
 SMALL = {"image_size": 128, "coreset": 200}
 
@@ -85,6 +86,25 @@ def test_enrolment_is_a_job_that_makes_a_recipe(client: TestClient, product: str
     assert [path.name for path in ctx.settings.recipes.iterdir()] == [recipe["sha256"]]
     events = client.get(job["links"]["events"]).text
     assert events.startswith("event: done\n")
+
+
+@pytest.mark.parametrize("database_url", [None], ids=["sqlite"])
+def test_the_reference_expert_is_enrolled_promoted_and_judges(client: TestClient, product: str, ctx: Context) -> None:
+    upload(client, 8)
+    job = good(client.post(f"{product}/recipes", json={"expert": "reference", "image_size": 128}), 202)
+    assert Worker(ctx).once()
+    done = good(client.get(job["links"]["self"]))
+    assert (done["state"], done["result"]["recipe"], done["result"]["promoted"]) == ("done", 1, False), done
+    recipe = good(client.post(f"{product}/recipes/1:promote"))
+    assert (recipe["expert"], recipe["promoted"]) == ("reference", True)
+    assert "references.safetensors" in recipe["files"]
+    sound = good(client.post(f"{product}/inspections", content=GOOD, headers=PNG), 201)
+    assert (sound["verdict"], sound["findings"]) == ("pass", [])
+    stained = good(client.post(f"{product}/inspections", content=BAD, headers=PNG), 201)
+    assert (stained["verdict"], stained["recipe"]["number"], len(stained["findings"])) == ("reject", 1, 1)
+    _, mask = drawn(SEED, 101, "stain", 128)
+    x, y = stained["findings"][0]["peak_xy"]
+    assert mask is not None and mask[y, x]
 
 
 def test_two_enrolments_at_once_both_end_well(client: TestClient, product: str, ctx: Context) -> None:

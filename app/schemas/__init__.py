@@ -1,0 +1,1 @@
+"""The bodies of docs/api.md, one file per noun."""
