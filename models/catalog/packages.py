@@ -92,7 +92,8 @@ def _refused(entry: Entry, said: str, scratch: Path) -> CatalogError:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves files while we look
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # which passes over folders that vanish: pip moves things while we look
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).stat().st_size
     return total

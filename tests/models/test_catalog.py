@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import drawn_shelf as shelf
 import numpy as np
@@ -322,3 +323,19 @@ def test_unreachable_hub_says_so_at_once(home: Path, monkeypatch: pytest.MonkeyP
         catalog.pull("timm/tiny")
     assert time.monotonic() - begin < 6
     assert left(home) == set()
+
+
+def test_progress_outlives_folders_that_vanish_while_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip makes and removes folders under the eyes of the progress bar."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_bytes(b"12345")
+    (tmp_path / "gone").mkdir()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "gone":
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert packages._size(tmp_path) == 5
