@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 
 from fastapi import FastAPI
 
@@ -51,7 +52,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
                 child.close()
             ctx.close()
 
-    app = FastAPI(title="Kensor", version="0.1.0", lifespan=lifespan, responses=PROBLEMS)  # type: ignore[arg-type]
+    app = FastAPI(title="Kensor", version=version("kensor"), lifespan=lifespan, responses=PROBLEMS)  # type: ignore[arg-type]
     app.state.context = ctx
     errors.install(app)
     for module in (health, keys, products, recipes, inspections, reviews, questions, jobs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -176,6 +177,4 @@ def _presentable(made: recipe.Recipe, by: str) -> None:
 
 
 def _manifest(made: recipe.Recipe) -> dict[str, Any]:
-    import json
-
     return {name: value for name, value in json.loads(json.dumps(asdict(made))).items() if name not in ("sha256", "created_at")}
