@@ -24,8 +24,9 @@ from inspection.image import decode
 from inspection.inspector import Inspector, weights_sha256
 from inspection.recipe import Recipe
 from models import backbones
-from models.experts import Expert, load_expert
+from models.experts import Expert, View, load_expert
 from models.experts.coreset import farthest_first
+from models.experts.layout import Layout
 from models.runtime import Backbone
 
 FITTED = 30
@@ -67,6 +68,9 @@ def _inspector(expert: Expert, backbone: str, size: int, contents: Sequence[byte
         expert="patchcore",
         backbone=backbone,
         image_size=size,
+        size=(size, size),
+        tile=None,
+        score_rule="max",
         weights_sha256=weights_sha256(backbone),
         options={},
         calibration=calibration.calibrate(scores, peaks, 0.1, 0.2),
@@ -107,9 +111,10 @@ def speed(
     patches = _features(session, fitted)
     bank = patches[np.random.default_rng(0).permutation(len(patches))[:rows]]
     state = {"memory_bank": bank, "source": np.zeros(len(bank), np.int32)}
-    ours = load_expert("patchcore", state, backbone=backbone, image_size=size)
-    theirs = TorchExpert("patchcore", state, backbone, size, precision=torch.float32)
-    exact = TorchExpert("patchcore", state, backbone, size)
+    view = View.square(backbone, size)
+    ours = load_expert("patchcore", state, view)
+    theirs = TorchExpert("patchcore", state, Layout(view), precision=torch.float32)
+    exact = TorchExpert("patchcore", state, Layout(view))
     inspector, limits = _inspector(ours, backbone, size, asked[:30])
     apart = {"float32": 0.0, "float64_search": 0.0}
     for content in asked[:compared]:  # also the warm-up

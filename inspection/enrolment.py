@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,40 +16,25 @@ import numpy as np
 from safetensors.numpy import save as tensor_bytes
 
 from inspection import recipe as recipes
-from inspection.calibration import calibrate, check_rates
+from inspection.calibration import calibrate
 from inspection.drawn import spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.gate import gate
 from inspection.image import Limits, Pixels
 from inspection.inspector import Inspector, weights_sha256
 from inspection.normals import Normal, checked, distinct, odd, read
+from inspection.options import EnrolOptions, bank_rows, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from models import backbones, experts
-from models.experts import KINDS, FeaturesRefused, FitCancelled, fit, load_expert, notes
+from models.experts import FeaturesRefused, FitCancelled, Region, View, fit, load_expert, notes
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
 Features = np.ndarray
 """`[N, P, D]` float32, in a file that has no name: as many pictures as the disk holds."""
 
-AUTO = "efficientnet_lite0"
-ROWS = 2000
 _GOLDEN_SIDE = 512
 _LIBRARIES = ("kensor", "numpy", "onnxruntime", "opencv-python-headless", "safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class EnrolOptions:
-    """What may be chosen at enrolment."""
-
-    expert: str = "patchcore"
-    backbone: str = "auto"
-    image_size: int | None = None
-    coreset: float | None = None
-    """Rows of the memory bank: a number over 1, or a share of all patches up to 1. Default 2,000 rows."""
-    false_reject_rate: float = 0.01
-    review_rate: float = 0.05
-    seed: int = 0
 
 
 def enroll(
@@ -62,11 +46,13 @@ def enroll(
     progress: Progress | None = None,
     cancelled: Stop | None = None,
     names: Sequence[str] | None = None,
+    region: np.ndarray | None = None,
     limits: Limits = Limits(),
     created_at: str | None = None,
 ) -> Recipe:
     """Make a recipe from normal pictures and write it to a new `folder`, in one step.
 
+    `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at.
     `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `calibrate`, `golden`. The same pictures
     and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
     `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
@@ -79,14 +65,16 @@ def enroll(
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
     given = checked(images, names, limits, tell, stop)
     normals, warnings = distinct(given)
-    options = resolved(options, [max(n.seen.width, n.seen.height) for n in normals])
-    size = options.image_size or 0
+    shapes = [(n.seen.height, n.seen.width) for n in normals]
+    options = resolved(options, [max(shape) for shape in shapes])
+    view = view_of(options, shapes)
+    inside = None if region is None else region_of(region, view, shapes)
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         pictures_read = (read(n.source, limits).pixels for n in normals)
-        with features_file(pictures_read, len(normals), options, folder.parent, tell, stop) as features:
+        with features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features:
             rows = bank_rows(options.coreset, features.shape)
             state = fit(
                 options.expert,
@@ -94,10 +82,11 @@ def enroll(
                 rows=rows,
                 seed=options.seed,
                 backbone=options.backbone,
+                region=inside,
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            scores = held_out(options, features, state, tell, cancelled)
+            scores = held_out(options.expert, view, features, state, options.seed, tell, cancelled)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
@@ -109,7 +98,10 @@ def enroll(
         product=product,
         expert=options.expert,
         backbone=options.backbone,
-        image_size=size,
+        image_size=view.input,
+        size=view.size,
+        tile=view.tile,
+        score_rule=view.rule,
         weights_sha256=weights_sha256(options.backbone),
         options=asdict(options),
         calibration=card,
@@ -122,7 +114,7 @@ def enroll(
         libraries={name: version(name) for name in _LIBRARIES},
         created_at=created_at or datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
-    expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
+    expert = load_expert(options.expert, state, view)
     pictures = _golden_pictures(normals, limits)
     scored, files = [], {}
     for done, (name, kind, pixels) in enumerate(pictures, 1):
@@ -137,85 +129,49 @@ def enroll(
     return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
 
 
-def bank_rows(coreset: float | None, shape: tuple[int, ...]) -> int:
-    """Rows of the memory bank for features `[N, P, D]`, at most all N·P. Raises EnrolmentRefused unless positive and finite."""
-    patches = shape[0] * shape[1]
-    if coreset is None:
-        return min(ROWS, patches)
-    if not 0 < coreset < math.inf:
-        raise EnrolmentRefused(f"A memory bank of {coreset:g} rows cannot be made.")
-    return max(1, min(round(coreset * patches if coreset <= 1 else coreset), patches))
-
-
 @contextmanager
 def features_file(
-    pictures: Iterator[Pixels], count: int, options: EnrolOptions, near: Path, tell: Progress, stop: Callable[[], None]
+    pictures: Iterator[Pixels],
+    count: int,
+    kind: str,
+    view: View,
+    near: Path,
+    tell: Progress,
+    stop: Callable[[], None],
+    region: Region | None = None,
 ) -> Iterator[Features]:
-    """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`.
-
-    `options`: resolved.
-    """
-    size = options.image_size or 0
-    session, spec = experts.extractor(options.expert, options.backbone, size), backbones.spec(options.backbone)
-    rows, width = session.grid[0] * session.grid[1], 0
+    """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`."""
+    session, spec = experts.extractor(kind, view, region), backbones.spec(view.backbone)
+    shape: tuple[int, ...] = ()
     with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
         for done, pixels in enumerate(pictures, 1):
             stop()
-            found = session.features(backbones.preprocess(pixels, spec, size)[None])[0]
-            width = found.shape[1]
-            file.write(found.tobytes())
+            found = session.features(backbones.preprocess(pixels, spec, view.size)[None])[0]
+            shape = found.shape
+            file.write(np.ascontiguousarray(found).data)
             tell("features", done, count)
         file.flush()
-        yield np.memmap(file, np.float32, "r", shape=(count, rows, width))
+        yield np.memmap(file, np.float32, "r", shape=(count, *shape))
 
 
 def held_out(
-    options: EnrolOptions,
+    kind: str,
+    view: View,
     features: Features | Sequence[np.ndarray],
     state: dict[str, np.ndarray],
+    seed: int,
     tell: Progress,
     cancelled: Stop | None,
 ) -> tuple[list[float], list[float]]:
     """Scores of the normal pictures by an expert that never saw them, and the peaks of their maps, in the pictures' order."""
     found: dict[int, tuple[float, float]] = {}
     stop = stopper(cancelled)
-    scored = experts.held_out(
-        options.expert,
-        list(features),
-        state,
-        image_size=options.image_size or 0,
-        seed=options.seed,
-        backbone=options.backbone,
-        cancelled=cancelled,
-    )
-    for number, raw in scored:
+    for number, raw in experts.held_out(kind, list(features), state, view=view, seed=seed, cancelled=cancelled):
         stop()
         found[number] = (raw.score, float(raw.map.max()))
         tell("calibrate", len(found), len(features))
     ordered = [found[number] for number in sorted(found)]
     return [score for score, _ in ordered], [peak for _, peak in ordered]
-
-
-def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
-    """The options with backbone and size filled in; `sides`: the pictures' longer ones, once they are known.
-
-    Raises EnrolmentRefused, models.catalog.UnknownWeight.
-    """
-    if options.expert not in KINDS:
-        raise EnrolmentRefused(f"There is no expert {options.expert!r}; there are {', '.join(KINDS)}.")
-    check_rates(options.false_reject_rate, options.review_rate)
-    bank_rows(options.coreset, (1, 1))
-    backbone = AUTO if options.backbone == "auto" else options.backbone
-    if options.seed < 0:
-        raise EnrolmentRefused(f"The seed must not be negative ({options.seed}).", seed=options.seed)
-    size = options.image_size or experts.working_size(options.expert, backbone, sides)
-    if size > recipes.MAX_SIDE:
-        raise EnrolmentRefused(f"Pictures are resized to at most {recipes.MAX_SIDE} pixels a side, not {size}.", image_size=size)
-    try:
-        experts.check_size(options.expert, backbone, size)
-    except ValueError as error:
-        raise EnrolmentRefused(str(error), image_size=size) from error
-    return replace(options, backbone=backbone, image_size=size)
 
 
 def stopper(cancelled: Stop | None) -> Callable[[], None]:

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 
 from inspection.calibration import calibrate
-from inspection.enrolment import EnrolOptions, Progress, Stop, bank_rows, features_file, held_out, resolved, stopper
+from inspection.enrolment import Progress, Stop, features_file, held_out, stopper
 from inspection.evidence import InspectionError, Verdict
 from inspection.image import Pixels, decode
 from inspection.metrics import aupro, auroc, f1_max
+from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from inspection.templates import Pair, pairs
 from inspection.verdict import decide
-from models.experts import fit, load_expert
+from models.experts import View, fit, load_expert
 
 FIGURES = (
     "image_auroc", "pixel_auroc", "aupro", "f1_max", "overkill", "escape", "review_share", "ms_per_image", "peak_mib",
@@ -120,19 +121,22 @@ def _evaluate(
     if not tests or not 0 < wanted <= len(normals):
         asked = f"; {wanted} normals are asked for" if shots else ""
         raise FolderRefused(f"{folder} has {len(normals)} normal and {len(tests)} test pictures{asked}.")
-    options = resolved(options, [max(decode(path.read_bytes()).pixels.shape) for path in normals[:_LOOKED_AT]])
-    size, near = options.image_size or 0, Path(tempfile.gettempdir())
+    shapes = [decode(path.read_bytes()).pixels.shape[:2] for path in normals[:_LOOKED_AT]]
+    options = resolved(options, [max(shape) for shape in shapes])
+    view, near = view_of(options, shapes), Path(tempfile.gettempdir())
     start = perf_counter()
     total = len(templates) + len(normals) + len(tests)
     stream = (one.pixels() for one in [*(Sample(path, "good", None) for path in [*templates, *normals]), *tests])
-    with features_file(stream, total, options, near, tell, stop) as features:
+    with features_file(stream, total, options.expert, view, near, tell, stop) as features:
         per_picture = 1e3 * (perf_counter() - start) / total
-        masks = _masks(tests, size)
+        masks = _masks(tests, view.map_size)
         draws = []
         for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
             chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
             chosen = np.concatenate([np.arange(len(templates)), len(templates) + chosen])
-            draws.append(_draw(features, chosen, len(templates) + len(normals), tests, masks, options, seed, tell, cancelled))
+            draws.append(
+                _draw(features, chosen, len(templates) + len(normals), tests, masks, options, view, seed, tell, cancelled)
+            )
             draws[-1]["ms_per_image"] += per_picture
             tell("draws", len(draws), seeds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
@@ -156,16 +160,17 @@ def _draw(
     tests: list[Sample],
     masks: list[np.ndarray | None],
     options: EnrolOptions,
+    view: View,
     seed: int,
     tell: Progress,
     cancelled: Stop | None,
 ) -> dict[str, Any]:
-    size, train = options.image_size or 0, [features[i] for i in chosen]
+    train = [features[i] for i in chosen]
     rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
     state = fit(options.expert, train, rows=rows, seed=seed, backbone=options.backbone, cancelled=cancelled)
-    fresh = held_out(replace(options, seed=seed), train, state, tell, cancelled)
+    fresh = held_out(options.expert, view, train, state, seed, tell, cancelled)
     limits = calibrate(*fresh, options.false_reject_rate, options.review_rate).thresholds
-    expert = load_expert(options.expert, state, backbone=options.backbone, image_size=size)
+    expert = load_expert(options.expert, state, view)
     start = perf_counter()
     raws = [expert.score_features(features[normals + i][None])[0] for i in range(len(tests))]
     spent = 1e3 * (perf_counter() - start) / len(tests)
@@ -193,17 +198,17 @@ def _templates(folder: Path, tests: list[Sample]) -> tuple[list[Path], list[Samp
     return sorted(of), [replace(one, pair=of.get(one.path)) if not one.defective else one for one in tests]
 
 
-def _masks(tests: list[Sample], size: int) -> list[np.ndarray | None]:
+def _masks(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | None]:
     """Masks at the map's size; empty for normals, `None` for a defect without one."""
     found: list[np.ndarray | None] = []
     for sample in tests:
         if not sample.defective:
-            found.append(np.zeros((size, size), bool))
+            found.append(np.zeros(size, bool))
         elif sample.mask is None:
             found.append(None)
         else:
             pixels = decode(sample.mask.read_bytes()).pixels[..., 0]
-            found.append(np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_NEAREST)) > 0)
+            found.append(np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_NEAREST)) > 0)
     return found
 
 

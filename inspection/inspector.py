@@ -26,7 +26,7 @@ class Inspector:
         self.recipe = recipe
         self.nbytes = expert.nbytes
         self._expert = expert
-        self._spec = backbones.spec(recipe.backbone)
+        self._spec, self._size = backbones.spec(recipe.backbone), recipe.view.size
         self._limits = limits
         self._lock = Lock()
 
@@ -51,9 +51,7 @@ class Inspector:
             )
         state = arrays(folder, recipe)
         try:
-            expert = load_expert(
-                recipe.expert, state, backbone=recipe.backbone, image_size=recipe.image_size, runtime=runtime, threads=threads
-            )
+            expert = load_expert(recipe.expert, state, recipe.view, runtime=runtime, threads=threads)
         except (ValueError, KeyError, IndexError) as error:
             raise RecipeRefused(f"The recipe's arrays do not fit its expert: {error}") from error
         inspector = cls(recipe, expert, limits)
@@ -103,7 +101,7 @@ class Inspector:
         """The expert's raw score of an RGB picture `[H, W, 3]`; `timings` gets milliseconds of `features`, `search`, `map`."""
         timings = {} if timings is None else timings
         start = perf_counter()
-        batch = backbones.preprocess(pixels, self._spec, self.recipe.image_size)[None]
+        batch = backbones.preprocess(pixels, self._spec, self._size)[None]
         prepared = 1e3 * (perf_counter() - start)
         try:
             with self._lock:

@@ -21,6 +21,9 @@ from inspection.bounds import Risk
 from inspection.calibration import Calibration
 from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
+from inspection.options import MAX_SIDE, MAX_WORKING
+from models.experts import View
+from models.experts.view import RULES
 
 T = TypeVar("T")
 
@@ -29,8 +32,6 @@ DOCUMENT = "recipe.json"
 ARRAYS = {"patchcore": "memory_bank.safetensors", "padim": "expert.safetensors", "reference": "references.safetensors"}
 MAX_DOCUMENT = 64 * 2**20
 MAX_FILE = 4 * 2**30
-MAX_SIDE = 2048
-"""Largest picture size of a backbone: the memory of an export or an inspection grows with its square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,12 @@ class Recipe:
     expert: str
     backbone: str
     image_size: int
+    """Side of the network's square input, pixels."""
+    size: tuple[int, ...]
+    """Rows and columns of the whole picture as the network sees it."""
+    tile: int | None
+    """`image_size` where the picture is taken in tiles; `None`: at once."""
+    score_rule: str
     weights_sha256: str
     """Of the backbone's tensors: on other weights the recipe is refused."""
     options: dict[str, Any]
@@ -70,6 +77,14 @@ class Recipe:
     """ISO 8601, UTC. Not part of the digest: the same pictures and options make the same recipe."""
     sha256: str = ""
     """Of the canonical `recipe.json` without `created_at`; it holds the digests of all other files."""
+
+    @property
+    def view(self) -> View:
+        """How the expert sees a picture. Raises ValueError for a size or rule that no view has."""
+        rows, columns = self.size
+        if self.score_rule not in RULES:
+            raise ValueError(f"no score rule {self.score_rule!r}")
+        return View(self.backbone, (rows, columns), self.tile, self.score_rule)
 
 
 def document(recipe: Recipe) -> bytes:
@@ -183,8 +198,11 @@ def _parse(data: bytes) -> Recipe:
             raise RecipeRefused(f"The recipe's format is {found!r}; this version reads {FORMAT}.", format=str(found))
         recipe = _from_values({**values, "sha256": digest(data)})
         allowed = {ARRAYS[recipe.expert], *(golden.file for golden in recipe.golden)}
-        if recipe.image_size > MAX_SIDE:
-            raise RecipeRefused(f"The recipe's picture size, {recipe.image_size}, is over {MAX_SIDE}.")
+        view = recipe.view
+        if max(view.input, recipe.image_size) > MAX_SIDE or not 0 < view.size[0] * view.size[1] <= MAX_WORKING:
+            raise RecipeRefused(f"The recipe's picture size, {recipe.image_size} or {view.size}, is over {MAX_SIDE}.")
+        if view.input != recipe.image_size:
+            raise RecipeRefused(f"The recipe's sizes contradict each other: {recipe.image_size} and {view.input}.")
         if not recipe.golden:
             raise RecipeRefused("The recipe has no golden pictures: nothing shows that it scores as when it was made.")
         if set(recipe.files) != allowed or any(not _safe(name) for name in recipe.files):
@@ -212,6 +230,7 @@ def _from_values(values: Mapping[str, Any]) -> Recipe:
         "gate": _made(Gate, values["gate"]),
         "golden": tuple(_made(Golden, golden) for golden in values["golden"]),
         "normals": tuple(values["normals"]),
+        "size": tuple(int(side) for side in values["size"]),
         "warnings": tuple(values["warnings"]),
     }
     return _made(Recipe, {**values, **parts})

@@ -102,7 +102,7 @@ Upsampling = Literal["nearest", "bilinear"]
 
 
 @lru_cache(maxsize=32)
-def _operator(grid: int, size: int, upsampling: Upsampling) -> Floats:
+def _operator(grid: int, size: int, upsampling: Upsampling, sigma: float) -> Floats:
     """The `[size, grid]` matrix that upsamples and blurs one axis: both steps are linear and separable."""
     scale = np.float32(grid) / np.float32(size)  # torch computes source positions in float32
     target = np.arange(size, dtype=np.float32)
@@ -115,16 +115,17 @@ def _operator(grid: int, size: int, upsampling: Upsampling) -> Floats:
         part = position - low
         np.add.at(matrix, (np.arange(size), low), 1 - part)
         np.add.at(matrix, (np.arange(size), np.minimum(low + 1, grid - 1)), part)
-    taps = cv2.getGaussianKernel(2 * int(4 * SIGMA + 0.5) + 1, SIGMA, cv2.CV_64F).ravel()
+    taps = cv2.getGaussianKernel(2 * int(4 * sigma + 0.5) + 1, sigma, cv2.CV_64F).ravel()
     reach = len(taps) // 2
     padded = np.pad(matrix, ((reach, reach), (0, 0)), mode="reflect")
     return np.array([taps @ padded[i : i + len(taps)] for i in range(size)], np.float32)
 
 
-def anomaly_map(patches: Floats, size: int, upsampling: Upsampling) -> Floats:
-    """Patch distances `[h, w]` → anomaly map `[size, size]`, upsampled and blurred (σ 4) in two small products.
+def anomaly_map(patches: Floats, size: int | tuple[int, int], upsampling: Upsampling, sigma: float = SIGMA) -> Floats:
+    """Patch distances `[h, w]` → anomaly map of `size` (a side, or rows and columns): upsampled and blurred in two products.
 
-    Equal to anomalib's interpolate and dense 33×33 convolution. Blur reflects at the borders, so `size` must be over 16.
+    Equal to anomalib's interpolate and dense 33×33 convolution. Blur reflects at the borders: a side must be over 4 `sigma`.
     """
-    rows, columns = (_operator(side, size, upsampling) for side in patches.shape)
+    target = (size, size) if isinstance(size, int) else size
+    rows, columns = (_operator(side, to, upsampling, sigma) for side, to in zip(patches.shape, target, strict=True))
     return np.asarray(rows @ patches @ columns.T, np.float32)

@@ -39,7 +39,7 @@ def evaluate(
 ) -> None:
     """Accuracy and time per folder and on average; features are computed once per picture. Nothing is recorded."""
     from inspection import evaluation
-    from inspection.enrolment import EnrolOptions
+    from inspection.options import EnrolOptions
 
     options = EnrolOptions(expert, backbone, image_size, coreset, false_reject_rate, review_rate, seed)
     with bar() as progress:

@@ -33,7 +33,8 @@ def submit(session: Session, product: str, body: EnrollIn, by: str) -> Job:
 
 def run(ctx: Context, task: Task) -> dict[str, Any]:
     """Make the recipe, number it, and promote it if so asked. Nothing is left of one that fails."""
-    from inspection.enrolment import EnrolOptions, enroll  # numba: only where recipes are made
+    from inspection.enrolment import enroll  # numba: only where recipes are made
+    from inspection.options import EnrolOptions
 
     body = EnrollIn.model_validate(task.params)
     with ctx.database.read() as session:

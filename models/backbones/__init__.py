@@ -117,17 +117,18 @@ def pull(name: str, progress: catalog.Progress | None = None) -> Path:
     return graph(name, spec(name).image_size)
 
 
-def preprocess(image: NDArray[np.uint8], spec: BackboneSpec, size: int) -> NDArray[np.float32]:
-    """Resize an RGB picture `[H, W, 3]` to a square and normalise it for the backbone → `[3, size, size]`.
+def preprocess(image: NDArray[np.uint8], spec: BackboneSpec, size: int | tuple[int, int]) -> NDArray[np.float32]:
+    """Resize an RGB picture `[H, W, 3]` to a square, or to rows and columns, and normalise it for the backbone → `[3, h, w]`.
 
     An axis that shrinks is averaged over area, one that grows is interpolated. Every runtime starts from this.
     """
     height, width = image.shape[:2]
-    smaller = (min(width, size), min(height, size))
+    rows, columns = (size, size) if isinstance(size, int) else size
+    smaller = (min(width, columns), min(height, rows))
     if smaller != (width, height):
         image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    if smaller != (size, size):
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    if smaller != (columns, rows):
+        image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     std = np.array(spec.std, np.float32)[:, None, None]
     planes /= 255 * std

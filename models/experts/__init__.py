@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from models import backbones
-from models.experts.base import Cancelled, Expert, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State
+from models.experts.base import (
+    Cancelled,
+    Expert,
+    Extractor,
+    FeaturesRefused,
+    FitCancelled,
+    Floats,
+    Progress,
+    RawScore,
+    State,
+)
+from models.experts.view import Region, View, cells_of
 
 __all__ = [
     "KINDS",
     "Expert",
+    "Extractor",
     "FeaturesRefused",
     "FitCancelled",
     "RawScore",
+    "Region",
+    "View",
     "extractor",
     "fit",
     "held_out",
@@ -24,41 +38,36 @@ __all__ = [
 ]
 
 KINDS = ("patchcore", "padim", "reference")
+REGION = "region"
 
 
-class Extractor(Protocol):
-    """What turns preprocessed pictures into the features that an expert is fitted on and scores."""
+def extractor(kind: str, view: View, region: Region | None = None, threads: int = 1) -> Extractor:
+    """The backbone in the line's runtime, over tiles where the view has them; for `reference` with each cell's own pixels.
 
-    size: int
-    grid: tuple[int, int]
-
-    def features(self, images: Floats) -> Floats:
-        """`[B, 3, size, size]` → `[B, h*w, D]`."""
-        ...
-
-
-def extractor(kind: str, backbone: str, image_size: int, threads: int = 1) -> Extractor:
-    """The backbone in the line's runtime; for `reference` with each cell's own pixels beside its features.
-
-    Raises as `runtime.Backbone`, ValueError for a size the expert cannot take.
+    With a `region` (at the map's size) only the patches inside, but for `reference`, which lays whole pictures over each other.
+    Raises as `runtime.Backbone`, ValueError for a size the expert cannot take or a region that does not fit.
     """
     if kind == "reference":
         from models.experts.cells import Cells
 
-        return Cells(backbone, image_size, threads)
+        return Cells(view.backbone, view.input, threads)
+    from models.experts.tiles import Regional, Tiles
     from models.runtime import Backbone
 
-    return Backbone(backbone, image_size, threads)
+    session = Backbone(view.backbone, view.input, threads)
+    whole = session if view.tile is None else Tiles(view, session)
+    return whole if region is None else Regional(whole, cells_of(view, region))
 
 
-def check_size(kind: str, backbone: str, image_size: int) -> None:
-    """Raise ValueError for a size that the backbone or the expert cannot take."""
-    spec = backbones.spec(backbone)
-    spec.grid(image_size)
+def check_view(kind: str, view: View) -> None:
+    """Raise ValueError for a view that the backbone or the expert cannot take."""
+    view.grid  # noqa: B018 - raises
+    if view.tile is not None and kind != "patchcore":
+        raise ValueError(f"tiles are for PatchCore: {kind} compares place with place, over the whole picture")
     if kind == "reference":
         from models.experts.cells import check_size as whole_cells
 
-        whole_cells(spec, image_size)
+        whole_cells(backbones.spec(view.backbone), view.input)
 
 
 def working_size(kind: str, backbone: str, sides: Sequence[int]) -> int:
@@ -82,13 +91,29 @@ def fit(
     dims: int = 100,
     seed: int = 0,
     backbone: str | None = None,
+    region: Region | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> State:
     """Pictures' patch features `[P, D]`, read once → the expert's state: what a recipe keeps and `load_expert` takes.
 
-    `rows` is PatchCore's, `dims` PaDiM's, `backbone` (its name) the reference expert's. Raises FeaturesRefused, FitCancelled.
+    `rows` is PatchCore's, `dims` PaDiM's, `backbone` (its name) the reference expert's; `region` is kept beside the arrays.
+    Raises FeaturesRefused, FitCancelled.
     """
+    state = _fitted(kind, features, rows, dims, seed, backbone, progress, cancelled)
+    return state if region is None else {**state, REGION: region}
+
+
+def _fitted(
+    kind: str,
+    features: Iterable[Floats],
+    rows: int,
+    dims: int,
+    seed: int,
+    backbone: str | None,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> State:
     if kind == "patchcore":
         from models.experts.patchcore import fit_patchcore
 
@@ -111,31 +136,34 @@ def held_out(
     features: Sequence[Floats],
     state: Mapping[str, np.ndarray],
     *,
-    image_size: int,
+    view: View,
     seed: int = 0,
-    backbone: str | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
     """Each normal picture's number and its score by an expert that never saw it, one at a time (maps in a list are not bounded).
 
     `features`: those the state was fitted on, in the same order; may read from disk, is walked several times. PatchCore
     refits its coreset in folds, PaDiM takes one picture out exactly, the reference
-    expert compares with the other pictures (and runs `backbone` on copies of those that have no fellow).
+    expert compares with the other pictures (and runs the backbone on copies of those that have no fellow).
     Raises FeaturesRefused, FitCancelled.
     """
-    if kind == "patchcore":
-        from models.experts import patchcore
-
-        return patchcore.held_out(features, state, image_size=image_size, seed=seed, cancelled=cancelled)
-    if kind == "padim":
-        from models.experts import padim
-
-        return enumerate(padim.leave_one_out(features, state, image_size=image_size))
     if kind == "reference":
         from models.experts import rehearsal
         from models.experts.cells import Cells
 
-        return rehearsal.held_out(features, state, Cells(_named(backbone), image_size), seed=seed, cancelled=cancelled)
+        cells = Cells(view.backbone, view.input)
+        return rehearsal.held_out(features, state, cells, seed=seed, cancelled=cancelled)
+    from models.experts.layout import Layout
+
+    layout = Layout(view, state.get(REGION))
+    if kind == "patchcore":
+        from models.experts import patchcore
+
+        return patchcore.held_out(features, state, layout=layout, seed=seed, cancelled=cancelled)
+    if kind == "padim":
+        from models.experts import padim
+
+        return enumerate(padim.leave_one_out(features, state, layout=layout))
     raise _unknown(kind)
 
 
@@ -151,41 +179,44 @@ def notes(kind: str, state: Mapping[str, np.ndarray], normals: int) -> tuple[str
 def load_expert(
     kind: str,
     state: Mapping[str, np.ndarray],
+    view: View,
     *,
-    backbone: str,
-    image_size: int,
     runtime: Literal["line", "torch"] = "line",
     threads: int = 1,
 ) -> Expert:
     """A fitted expert ready to score: the line's runtime, or anomalib's own models in torch (the GPU's path and the oracle).
 
-    Raises ValueError for an unknown kind or a state of another shape than the backbone's features.
+    Raises ValueError for an unknown kind, a state of another shape than the view's features, or a view the runtime cannot take.
     """
     if kind not in KINDS:
         raise _unknown(kind)
+    region = state.get(REGION)
     if kind == "reference":
         from models.experts.cells import Cells
         from models.experts.reference import Reference
 
         if runtime == "torch":
             raise ValueError("the reference expert runs on the line's runtime alone: there is no torch model of it")
-        return Reference(state, Cells(backbone, image_size, threads))
+        return Reference(state, Cells(view.backbone, view.input, threads))
+    from models.experts.layout import Layout
+
+    layout, width = Layout(view, region), backbones.spec(view.backbone).width
     if runtime == "torch":
+        if view.tile is not None or region is not None:
+            raise ValueError("tiles and regions run on the line's runtime alone")
         from models.experts.oracle import TorchExpert
 
-        return TorchExpert(kind, state, backbone, image_size, threads)
-    from models.runtime import Backbone
-
-    session = Backbone(backbone, image_size, threads)
+        return TorchExpert(kind, state, layout, threads)
+    source = extractor(kind, view, region, threads)
     if kind == "patchcore":
         from models.experts.patchcore import PatchCore
 
-        _fits(state["memory_bank"].shape[1] == session.spec.width, backbone)
-        return PatchCore(state, session)
+        _fits(state["memory_bank"].shape[1] == width, view.backbone)
+        return PatchCore(state, source, layout)
     from models.experts.padim import Padim
 
-    _fits(len(state["mean"]) == session.grid[0] * session.grid[1] and state["index"].max() < session.spec.width, backbone)
-    return Padim(state, session)
+    _fits(len(state["mean"]) == layout.count and state["index"].max() < width, view.backbone)
+    return Padim(state, source, layout)
 
 
 def _named(backbone: str | None) -> str:

@@ -26,13 +26,25 @@ class RawScore(NamedTuple):
     """One picture as one expert saw it, in the expert's own units (a distance; not comparable between recipes)."""
 
     score: float
-    """The picture's raw score: the largest patch distance (PatchCore) or the map's peak (PaDiM, reference)."""
+    """The picture's raw score by `View.rule`: the largest patch distance (PatchCore), the map's peak (the others), or a mean."""
     map: Floats
-    """Anomaly map, `[H, W]`, at the backbone's input size; covers the whole picture edge to edge."""
+    """Anomaly map, `[H, W]`, at the view's map size; covers the whole picture edge to edge, 0 outside the region."""
     patches: Floats
-    """Patch distances before upsampling and blur, `[h, w]`."""
+    """Patch distances before upsampling and blur, `[h, w]`; 0 outside the region."""
     reasons: tuple[str, ...] = ()
     """Why a person should look whatever the score, e.g. `no_template`."""
+
+
+class Extractor(Protocol):
+    """What turns preprocessed pictures into the features that an expert is fitted on and scores."""
+
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    nbytes: int
+
+    def features(self, images: Floats) -> Floats:
+        """`[B, 3, rows, columns]` → `[B, P, D]`, the patches looked at, row by row."""
+        ...
 
 
 class Expert(Protocol):
@@ -44,7 +56,7 @@ class Expert(Protocol):
     """Resident bytes of its arrays and session, for the pool's budget (an estimate, never below the arrays)."""
 
     def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        """Score a batch `[B, 3, H, W]`, float32, already resized and normalised for the backbone.
+        """Score a batch `[B, 3, H, W]` of the view's size, float32, already resized and normalised for the backbone.
 
         `timings` is filled with the batch's milliseconds per stage: `features`, `search`, `map`.
         Raises FeaturesRefused when a picture's features are not finite.
@@ -52,11 +64,11 @@ class Expert(Protocol):
         ...
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        """Score patch features `[B, h*w, D]` made before by its kind's `extractor`: the same scores without a backbone pass."""
+        """Score patch features `[B, P, D]` made before by its kind's `extractor`: the same scores without a backbone pass."""
         ...
 
     def state(self) -> State:
-        """The arrays a recipe keeps (`memory_bank`, or `mean`/`precision`/`index`, or `pictures`/…), ready for safetensors."""
+        """The arrays a recipe keeps: `memory_bank`, or `mean`/`precision`/`index`, or `pictures`/…; `region`. For safetensors."""
         ...
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models import backbones
 from models.experts.base import FeaturesRefused, Floats, RawScore, State
+from models.experts.layout import Layout
 
 BATCH = 16
 
@@ -46,15 +47,13 @@ class TorchExpert:
         self,
         kind: str,
         state: Mapping[str, np.ndarray],
-        backbone: str,
-        image_size: int,
+        layout: Layout,
         threads: int = 1,
         precision: torch.dtype = torch.float64,
     ) -> None:
-        self.kind = kind
+        backbone = layout.view.backbone
+        self.kind, self._layout = kind, layout
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
-        self._size = image_size
-        self._grid = backbones.spec(backbone).grid(image_size)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
@@ -80,9 +79,9 @@ class TorchExpert:
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         scores = []
-        blank = torch.zeros(1, 1, 1, 1).expand(1, 3, self._size, self._size)  # anomalib reads the picture's size from it
+        blank = torch.zeros(1, 1, 1, 1).expand(1, 3, *self._layout.size)  # anomalib reads the picture's size from it
         for one in features:
-            grid = torch.from_numpy(one.T.copy()).reshape(1, -1, *self._grid)
+            grid = torch.from_numpy(one.T.copy()).reshape(1, -1, *self._layout.grid)
             self._extractor.given = grid.to(self._device)
             scores += self._run([blank], timings)
         return scores
@@ -107,7 +106,7 @@ class TorchExpert:
             for raw, heat, grid in zip(result.pred_score.flatten().tolist(), maps, patches, strict=True):
                 if not np.isfinite(grid).all():
                     raise FeaturesRefused("the picture's features are not finite")
-                scores.append(RawScore(raw, heat, grid))
+                scores.append(RawScore(raw if self._layout.view.rule == "max" else self._layout.pooled(grid.ravel()), heat, grid))
         if timings is not None:
             for stage, milliseconds in zip(("features", "search", "map"), spent.tolist(), strict=True):
                 timings[stage] = timings.get(stage, 0.0) + milliseconds

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
-from models.runtime import Backbone, anomaly_map
+from models.experts.base import Cancelled, Extractor, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.experts.layout import Layout
 
 Doubles = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def _shrinkage(n: int, trace: Doubles, squares: Doubles, d: int) -> tuple[Double
     return (1 - rho) / (n - 1), ridge
 
 
-def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, image_size: int) -> Iterator[RawScore]:
+def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, layout: Layout) -> Iterator[RawScore]:
     """Each normal picture against the Gaussians of the others, in order: what `fit_padim` without it would score.
 
     Exact, shrinkage included, without a refit: one eigendecomposition per position, then a rank-one downdate per picture.
@@ -131,7 +131,7 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
         share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
         form = (z**2 / (share[:, None] * values + ridge[:, None])).sum(1)
         form /= np.maximum(1 - share * grow * form, TINY)  # Sherman–Morrison
-        yield _raw((grow * np.sqrt(form)).astype(np.float32), image_size)
+        yield layout.raw((grow * np.sqrt(form)).astype(np.float32), "bilinear", peak=True)
 
 
 class Padim:
@@ -139,17 +139,17 @@ class Padim:
 
     kind = "padim"
 
-    def __init__(self, state: Mapping[str, np.ndarray], backbone: Backbone) -> None:
+    def __init__(self, state: Mapping[str, np.ndarray], extractor: Extractor, layout: Layout) -> None:
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
-        self._backbone = backbone
-        self.nbytes = sum(array.nbytes for array in self._state.values()) + backbone.nbytes
+        self._extractor, self._layout = extractor, layout
+        self.nbytes = sum(array.nbytes for array in self._state.values()) + extractor.nbytes
 
     def state(self) -> State:
         return dict(self._state)
 
     def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()
-        features = self._backbone.features(images)
+        features = self._extractor.features(images)
         if timings is not None:
             timings["features"] = (perf_counter() - start) * 1e3
         return self.score_features(features, timings)
@@ -158,7 +158,7 @@ class Padim:
         start = perf_counter()
         found = [self._distances(one) for one in features]
         searched = perf_counter()
-        scores = [_raw(distances, self._backbone.size) for distances in found]
+        scores = [self._layout.raw(distances, "bilinear", peak=True) for distances in found]
         if timings is not None:
             timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
         return scores
@@ -170,12 +170,3 @@ class Padim:
         square *= delta
         distances: Floats = np.sqrt(np.maximum(square.sum(1), 0))
         return distances
-
-
-def _raw(distances: Floats, image_size: int) -> RawScore:
-    if not np.isfinite(distances).all():
-        raise FeaturesRefused("the picture's features are not finite")
-    side = round(len(distances) ** 0.5)
-    patches = distances.reshape(side, side)
-    heat = anomaly_map(patches, image_size, "bilinear")
-    return RawScore(float(heat.max()), heat, patches)

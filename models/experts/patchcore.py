@@ -9,8 +9,9 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
-from models.runtime import Backbone, Bank, anomaly_map
+from models.experts.base import Cancelled, Extractor, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.experts.layout import Layout
+from models.runtime import Bank
 
 ROWS = 2000
 BUDGET_MIB = 256
@@ -80,7 +81,7 @@ def held_out(
     features: Sequence[Floats],
     state: Mapping[str, np.ndarray],
     *,
-    image_size: int,
+    layout: Layout,
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
@@ -104,26 +105,29 @@ def held_out(
             others, _ = fit_patchcore(kept, rows=len(bank), seed=seed, cancelled=cancelled)
         search = Bank(others)
         for number in sorted(fold.tolist()):
-            yield number, _raw(search.nearest(checked(features[number]))[0], image_size)
+            yield number, layout.raw(search.nearest(checked(features[number]))[0], "nearest")
 
 
 class PatchCore:
-    """The line's PatchCore: onnxruntime features, exact search, separable map."""
+    """The line's PatchCore: onnxruntime features, exact search, separable map.
+
+    The score is equation 6 without the weight (anomalib's `num_neighbors=1`), or the mean of the largest distances.
+    """
 
     kind = "patchcore"
 
-    def __init__(self, state: Mapping[str, np.ndarray], backbone: Backbone) -> None:
+    def __init__(self, state: Mapping[str, np.ndarray], extractor: Extractor, layout: Layout) -> None:
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
-        self._backbone = backbone
+        self._extractor, self._layout = extractor, layout
         self._bank = Bank(self._state["memory_bank"])
-        self.nbytes = sum(array.nbytes for array in self._state.values()) + self._bank.nbytes + backbone.nbytes
+        self.nbytes = sum(array.nbytes for array in self._state.values()) + self._bank.nbytes + extractor.nbytes
 
     def state(self) -> State:
         return dict(self._state)
 
     def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()
-        features = self._backbone.features(images)
+        features = self._extractor.features(images)
         if timings is not None:
             timings["features"] = (perf_counter() - start) * 1e3
         return self.score_features(features, timings)
@@ -132,16 +136,7 @@ class PatchCore:
         start = perf_counter()
         found = [self._bank.nearest(one)[0] for one in features]
         searched = perf_counter()
-        scores = [_raw(distances, self._backbone.size) for distances in found]
+        scores = [self._layout.raw(distances, "nearest") for distances in found]
         if timings is not None:
             timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
         return scores
-
-
-def _raw(distances: Floats, image_size: int) -> RawScore:
-    """Equation 6 without the weight (anomalib's `num_neighbors=1`)."""
-    if not np.isfinite(distances).all():
-        raise FeaturesRefused("the picture's features are not finite")
-    side = round(len(distances) ** 0.5)
-    patches = distances.reshape(side, side)
-    return RawScore(float(distances.max()), anomaly_map(patches, image_size, "nearest"), patches)

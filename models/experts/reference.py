@@ -142,6 +142,9 @@ class References:
             or not (state["scale"] > 0).all()
         ):
             raise ValueError("the references' arrays do not belong together, or hold values no fit gives")
+        self._region = state.get("region")
+        if self._region is not None and self._region.shape != (self.size, self.size):
+            raise ValueError(f"a region of {self._region.shape} for pictures of {self.size}")
         self._scale = tuple(float(v) for v in state["scale"])
         self._descriptors = np.stack([descriptor(one) for one in self.pictures])
         self._fine = np.stack([fine(one) for one in self.pictures])
@@ -172,7 +175,10 @@ class References:
         image = blur(_known(np.fmin.reduce(images)), _SIGMA)
         grid = cv2.resize(_known(np.fmin.reduce(grids)), (self.size, self.size), interpolation=cv2.INTER_LINEAR)
         contrast, spread = self._scale
-        return Found(np.asarray(grid / spread + IMAGE_SHARE / contrast * image, np.float32), best)
+        heat = np.asarray(grid / spread + IMAGE_SHARE / contrast * image, np.float32)
+        if self._region is not None:
+            heat[self._region == 0] = 0
+        return Found(heat, best)
 
     def _feature_difference(self, deep: Floats, number: int, warp: NDArray[np.float64]) -> Floats:
         """Each cell's distance to the template's cell under it or one beside that, `[h, w]`; NaN where the template ends."""

@@ -17,7 +17,8 @@ from app.db import migrate
 from app.db.engine import Database
 from app.main import create_app
 from app.settings import Settings
-from inspection.enrolment import EnrolOptions, enroll
+from inspection.enrolment import enroll
+from inspection.options import EnrolOptions
 
 
 @pytest.fixture(scope="session")

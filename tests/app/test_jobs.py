@@ -25,7 +25,8 @@ from app.services.reinspections import harmless
 from app.settings import Settings
 from app.task import LeaseLost, Task
 from app.worker import MAX_ATTEMPTS, Worker
-from inspection.enrolment import EnrolOptions, enroll
+from inspection.enrolment import enroll
+from inspection.options import EnrolOptions
 
 
 @pytest.fixture(scope="session")

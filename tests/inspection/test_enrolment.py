@@ -10,8 +10,9 @@ import pytest
 from drawn_parts import part, png
 
 from inspection import recipe as recipes
-from inspection.enrolment import EnrolOptions, bank_rows, enroll
+from inspection.enrolment import enroll
 from inspection.evidence import Cancelled, EnrolmentRefused
+from inspection.options import EnrolOptions, bank_rows
 from inspection.recipe import Recipe, load
 from models.catalog import UnknownWeight
 

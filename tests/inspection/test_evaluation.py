@@ -9,8 +9,8 @@ import pytest
 from drawn_parts import png
 
 from inspection.drawn import drawn
-from inspection.enrolment import EnrolOptions
 from inspection.evaluation import FIGURES, FolderRefused, evaluate, folders, mean
+from inspection.options import EnrolOptions
 
 
 def write(path: Path, pixels: np.ndarray) -> None:

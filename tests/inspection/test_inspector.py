@@ -19,9 +19,10 @@ from safetensors.numpy import save as tensor_bytes
 from inspection import inspector as module
 from inspection import recipe as recipes
 from inspection.drawn import drawn
-from inspection.enrolment import EnrolOptions, enroll
+from inspection.enrolment import enroll
 from inspection.evidence import NotAnImage, RecipeRefused, Thresholds, Verdict
 from inspection.inspector import Inspector
+from inspection.options import EnrolOptions
 from inspection.recipe import DOCUMENT, Recipe
 from inspection.verdict import ThresholdsRefused
 

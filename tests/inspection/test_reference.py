@@ -12,11 +12,12 @@ import pytest
 from drawn_parts import png
 from safetensors.numpy import load_file
 
-from inspection.enrolment import EnrolOptions, enroll
+from inspection.enrolment import enroll
 from inspection.evaluation import evaluate
 from inspection.evidence import EnrolmentRefused, RecipeRefused, Verdict
 from inspection.inspector import Inspector
-from models.experts import FeaturesRefused, extractor, fit, held_out, load_expert, notes
+from inspection.options import EnrolOptions
+from models.experts import FeaturesRefused, View, extractor, fit, held_out, load_expert, notes
 from models.experts.cells import fitting_size, split
 from models.experts.reference import NO_TEMPLATE, fit_reference, image_difference, lonely
 from models.experts.registration import FINE, fine, laid, refined, scaled, shifted
@@ -97,12 +98,12 @@ def test_the_recipe_is_deterministic_bounded_and_says_that_boards_are_single(mad
 
 
 def test_boards_with_fellows_are_calibrated_against_them() -> None:
-    cells = extractor("reference", "efficientnet_lite0", SIZE)
+    cells = extractor("reference", View.square("efficientnet_lite0", SIZE))
     features = [_features(cells, board(n % 3, move=(n // 3, 0), seed=n)) for n in range(9)]
     state = fit("reference", features, backbone="efficientnet_lite0")
     assert not lonely(state["fellow"]).any() and notes("reference", state, 9) == ()
-    scores = dict(held_out("reference", features, state, image_size=SIZE, backbone="efficientnet_lite0"))
-    expert = load_expert("reference", state, backbone="efficientnet_lite0", image_size=SIZE)
+    scores = dict(held_out("reference", features, state, view=View.square("efficientnet_lite0", SIZE)))
+    expert = load_expert("reference", state, View.square("efficientnet_lite0", SIZE))
     worst = max(raw.score for raw in scores.values())
     assert sorted(scores) == list(range(9)) and worst < 1
     assert all(raw.map.shape == (SIZE, SIZE) and raw.patches.shape == (20, 20) for raw in scores.values())
@@ -141,9 +142,9 @@ def test_damaged_arrays_and_other_runtimes_are_refused(made: Path, tmp_path: Pat
     ]
     for arrays in damaged:
         with pytest.raises(ValueError, match="arrays"):
-            load_expert("reference", arrays, backbone="efficientnet_lite0", image_size=SIZE)
+            load_expert("reference", arrays, View.square("efficientnet_lite0", SIZE))
     with pytest.raises(ValueError, match="line's runtime alone"):
-        load_expert("reference", state, backbone="efficientnet_lite0", image_size=SIZE, runtime="torch")
+        load_expert("reference", state, View.square("efficientnet_lite0", SIZE), runtime="torch")
     with pytest.raises(RecipeRefused, match="line's runtime alone"):
         Inspector.load(made, runtime="torch")
     with pytest.raises(EnrolmentRefused, match="multiple of 16"):
@@ -167,7 +168,7 @@ def test_registration_undoes_a_shift_and_leaves_its_input_alone() -> None:
 
 
 def test_the_working_size_comes_from_the_pictures() -> None:
-    spec = extractor("reference", "efficientnet_lite0", SIZE).spec  # type: ignore[attr-defined]
+    spec = extractor("reference", View.square("efficientnet_lite0", SIZE)).spec  # type: ignore[attr-defined]
     assert [fitting_size(spec, sides) for sides in ([100], [300, 310, 5000], [640], [4000], [])] == [224, 304, 640, 640, 224]
 
 

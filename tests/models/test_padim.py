@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.experts import FeaturesRefused, fit, held_out
+from models.experts import FeaturesRefused, View, fit, held_out
 from models.experts.padim import FLOOR, fit_padim
 from models.runtime import anomaly_map
 
@@ -61,7 +61,7 @@ def test_same_seed_same_dimensions() -> None:
 def test_leave_one_out_equals_a_refit_without_the_picture(pictures: int) -> None:
     features = drawn(pictures)
     state = fit("padim", features, dims=10)
-    scores = [raw for _, raw in held_out("padim", features, state, image_size=32)]
+    scores = [raw for _, raw in held_out("padim", features, state, view=View.square("efficientnet_lite0", 32))]
     assert len(scores) == pictures
     for number, raw in enumerate(scores[:9]):
         refit = fit("padim", [one for i, one in enumerate(features) if i != number], dims=10)
@@ -74,15 +74,15 @@ def test_two_pictures_leave_nothing_to_hold_out() -> None:
     """Either's distance to the other is the same number: a spread of zero that would set a limit over nothing."""
     features = drawn(2)
     state = fit("padim", features, dims=8)
-    assert list(held_out("padim", features, state, image_size=32)) == []
-    assert len(list(held_out("padim", drawn(3), fit("padim", drawn(3), dims=8), image_size=32))) == 3
+    assert list(held_out("padim", features, state, view=View.square("efficientnet_lite0", 32))) == []
+    assert len(list(held_out("padim", drawn(3), fit("padim", drawn(3), dims=8), view=View.square("efficientnet_lite0", 32)))) == 3
 
 
 def test_identical_pictures_are_at_distance_zero_and_others_are_not() -> None:
     one = drawn(1)[0]
     state = fit("padim", [one] * 5)
     assert np.isfinite(state["precision"]).all()
-    assert [raw.score for _, raw in held_out("padim", [one] * 5, state, image_size=32)] == [0.0] * 5
+    assert [raw.score for _, raw in held_out("padim", [one] * 5, state, view=View.square("efficientnet_lite0", 32))] == [0.0] * 5
     assert np.isfinite(distances(state, one + 1)).all() and (distances(state, one + 1) > 0).all()
 
 

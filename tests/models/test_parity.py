@@ -7,7 +7,7 @@ import pytest
 from skimage import data
 
 from models import backbones
-from models.experts import FeaturesRefused, fit, held_out, load_expert
+from models.experts import FeaturesRefused, View, fit, held_out, load_expert
 from models.runtime import Backbone
 
 SIZE = 224
@@ -30,8 +30,8 @@ def test_both_runtimes_score_alike(name: str) -> None:
     unseen[0, :, 60:90, 100:140] = 1.5  # a patch no brick has
     for kind in ("patchcore", "padim"):
         state = fit(kind, normal, rows=1000)
-        line = load_expert(kind, state, backbone=name, image_size=SIZE)
-        torch = load_expert(kind, state, backbone=name, image_size=SIZE, runtime="torch")
+        line = load_expert(kind, state, View.square(name, SIZE))
+        torch = load_expert(kind, state, View.square(name, SIZE), runtime="torch")
         spent: dict[str, float] = {}
         ours, theirs = line.score(unseen, spent), torch.score(unseen)
         assert set(spent) == {"features", "search", "map"} and min(spent.values()) > 0
@@ -48,7 +48,7 @@ def test_both_runtimes_score_alike(name: str) -> None:
             assert np.abs(mine.map - oracle.map).max() <= 1e-5 * oracle.map.max()
         assert {n: a.tobytes() for n, a in line.state().items()} == {n: a.tobytes() for n, a in state.items()}
         assert line.nbytes > sum(array.nbytes for array in state.values())
-        scored = dict(held_out(kind, normal, state, image_size=SIZE))
+        scored = dict(held_out(kind, normal, state, view=View.square(name, SIZE)))
         assert sorted(scored) == list(range(8)) and scored[0].map.shape == (SIZE, SIZE)
         for expert in (line, torch):
             with pytest.raises(FeaturesRefused, match="not finite"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.experts import FeaturesRefused, FitCancelled, fit, held_out, load_expert
+from models.experts import FeaturesRefused, FitCancelled, View, fit, held_out, load_expert
 from models.experts.coreset import farthest_first
 from models.experts.patchcore import SHARED, fit_patchcore
 
@@ -106,7 +106,7 @@ def test_progress_rises_to_the_bank_and_cancel_stops() -> None:
 def test_held_out_with_every_patch_kept_is_the_bank_of_the_others() -> None:
     features = drawn(5)
     state = fit("patchcore", features, rows=10_000)
-    scored = dict(held_out("patchcore", features, state, image_size=56))
+    scored = dict(held_out("patchcore", features, state, view=View.square("efficientnet_lite0", 56)))
     assert sorted(scored) == list(range(5))
     for number, raw in scored.items():
         others = np.concatenate([one for i, one in enumerate(features) if i != number]).astype(np.float64)
@@ -122,14 +122,14 @@ def test_held_out_of_a_coreset_is_a_refit_without_the_fold(pictures: int) -> Non
     features = drawn(pictures)
     features[2] += 50  # far from all others: with its own rows it would be near
     state = fit("patchcore", features, rows=60)
-    scored = dict(held_out("patchcore", features, state, image_size=56))
+    scored = dict(held_out("patchcore", features, state, view=View.square("efficientnet_lite0", 56)))
     assert sorted(scored) == list(range(pictures))
     for number, raw in scored.items():
         others = np.concatenate([one for i, one in enumerate(features) if i != number])
         floor = np.linalg.norm(features[number][:, None] - others, axis=2).min(1)
         assert (raw.patches.ravel() >= floor * (1 - 1e-5)).all()
     assert scored[2].score > 200
-    again = dict(held_out("patchcore", features, state, image_size=56))
+    again = dict(held_out("patchcore", features, state, view=View.square("efficientnet_lite0", 56)))
     assert [again[i].score for i in range(pictures)] == [scored[i].score for i in range(pictures)]
 
 
@@ -140,7 +140,7 @@ def test_held_out_scores_are_those_of_unseen_pictures() -> None:
         one[:40] = 40 + one[:40] / 100
     seen, unseen = pictures[:30], pictures[30:]
     state = fit("patchcore", seen, rows=200)
-    scores = [raw.score for _, raw in held_out("patchcore", seen, state, image_size=80)]
+    scores = [raw.score for _, raw in held_out("patchcore", seen, state, view=View.square("efficientnet_lite0", 80))]
     fresh = [np.linalg.norm(one[:, None] - state["memory_bank"], axis=2).min(1).max() for one in unseen]
     assert np.mean(scores) == pytest.approx(np.mean(fresh), rel=0.05)
     assert np.std(scores) == pytest.approx(np.std(fresh), rel=0.5)
@@ -161,7 +161,7 @@ def test_a_patch_that_stands_in_several_pictures_belongs_to_all() -> None:
     features.append(features[0].copy())
     state = fit("patchcore", features, rows=150)
     assert (state["source"][(state["memory_bank"] == 7.0).all(1)] == SHARED).all()
-    scores = held_out("patchcore", features, state, image_size=56)
+    scores = held_out("patchcore", features, state, view=View.square("efficientnet_lite0", 56))
     assert all((raw.patches.ravel()[:10] == 0).all() for _, raw in scores)
 
 
@@ -169,15 +169,17 @@ def test_identical_pictures_are_at_distance_zero() -> None:
     features = [drawn(1)[0]] * 8
     state = fit("patchcore", features, rows=100)
     assert len(state["memory_bank"]) == 49  # no more rows than different patches
-    assert [raw.score for _, raw in held_out("patchcore", features, state, image_size=56)] == [0.0] * 8
+    assert [raw.score for _, raw in held_out("patchcore", features, state, view=View.square("efficientnet_lite0", 56))] == [
+        0.0
+    ] * 8
 
 
 def test_one_picture_fits_and_has_nothing_to_leave_out() -> None:
     features = drawn(1)
     state = fit("patchcore", features, rows=20)
     assert state["memory_bank"].shape == (20, 37)
-    assert list(held_out("patchcore", features, state, image_size=56)) == []
-    both = list(held_out("patchcore", features * 2, state, image_size=56))
+    assert list(held_out("patchcore", features, state, view=View.square("efficientnet_lite0", 56))) == []
+    both = list(held_out("patchcore", features * 2, state, view=View.square("efficientnet_lite0", 56)))
     assert len(both) == 2 and all(np.isfinite(raw.score) for _, raw in both)
 
 
@@ -200,6 +202,6 @@ def test_bad_features_are_refused(kind: str) -> None:
 def test_a_state_of_another_backbone_is_refused() -> None:
     for kind in ("patchcore", "padim"):
         with pytest.raises(ValueError, match="efficientnet_lite0"):
-            load_expert(kind, fit(kind, drawn(3)), backbone="efficientnet_lite0", image_size=224)
+            load_expert(kind, fit(kind, drawn(3)), View.square("efficientnet_lite0", 224))
     with pytest.raises(ValueError, match="unknown expert"):
-        load_expert("nearest", {}, backbone="efficientnet_lite0", image_size=224)
+        load_expert("nearest", {}, View.square("efficientnet_lite0", 224))

@@ -1,0 +1,62 @@
+"""A large picture in overlapping tiles, as one grid of patch features: each patch from the tile in which it lies deepest."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.experts.base import Extractor, Floats
+from models.experts.view import OVERLAP, View
+from models.runtime import Backbone
+
+
+def starts(side: int, tile: int, stride: int) -> list[int]:
+    """Where tiles begin on an axis of `side` pixels: evenly spread, on whole strides, overlapping by `OVERLAP` or more."""
+    step = max(stride, int(tile * (1 - OVERLAP)))
+    count = 1 + max(0, -(-(side - tile) // step))
+    return [round((side - tile) * n / max(count - 1, 1) / stride) * stride for n in range(count)]
+
+
+def owned(side: int, tile: int, stride: int) -> list[tuple[int, int, int]]:
+    """For each tile of an axis its start in pixels, and the first and the last + 1 of the axis's patches that it gives."""
+    begin = starts(side, tile, stride)
+    borders = [0, *((a + tile + b) // 2 // stride for a, b in pairwise(begin)), side // stride]
+    return [(at, low, high) for at, (low, high) in zip(begin, pairwise(borders), strict=True)]
+
+
+class Tiles:
+    """A backbone over tiles: `[B, 3, rows, columns]` → `[B, h·w, D]`, as if its input were as large as the picture."""
+
+    def __init__(self, view: View, backbone: Backbone) -> None:
+        """Raises ValueError for a view that tiles do not cover."""
+        self.spec, self.size, self.grid = backbone.spec, view.size, view.grid
+        self.nbytes = backbone.nbytes
+        self._backbone, self._tile = backbone, view.input
+        self._rows, self._columns = (owned(side, view.input, backbone.spec.stride) for side in view.size)
+
+    def features(self, images: Floats) -> Floats:
+        """As `Backbone.features`; one tile a run."""
+        side, stride = self._backbone.grid[0], self.spec.stride
+        found = np.empty((len(images), *self.grid, self.spec.width), np.float32)
+        for image, out in zip(images, found, strict=True):
+            for y, top, bottom in self._rows:
+                for x, left, right in self._columns:
+                    crop = np.ascontiguousarray(image[None, :, y : y + self._tile, x : x + self._tile])
+                    patches = self._backbone.features(crop)[0].reshape(side, side, -1)
+                    down, across = top - y // stride, left - x // stride
+                    out[top:bottom, left:right] = patches[down : down + bottom - top, across : across + right - left]
+        return found.reshape(len(images), -1, self.spec.width)
+
+
+class Regional:
+    """Another extractor's patches, those of a region alone."""
+
+    def __init__(self, whole: Extractor, keep: NDArray[np.bool_]) -> None:
+        self.grid, self.nbytes = whole.grid, whole.nbytes
+        self._whole, self._keep = whole, keep.ravel()
+
+    def features(self, images: Floats) -> Floats:
+        """`[B, 3, rows, columns]` → `[B, kept, D]`."""
+        return self._whole.features(images)[:, self._keep]
