@@ -162,8 +162,7 @@ def coreset(
     torch.set_num_threads(1)
     session = Backbone("efficientnet_lite0", 224)
     patches = _features(session, pictures(folder, -(-points // (session.grid[0] * session.grid[1]))))[:points]
-    picture = np.arange(len(patches), dtype=np.int32)
-    farthest_first(patches[:1000], 10, picture=picture[:1000], seed=0)  # compiled before the clock runs
+    farthest_first(patches[:1000], 10, seed=0)  # compiled before the clock runs
     sampler = KCenterGreedy(torch.from_numpy(patches), rows / len(patches))
     start = perf_counter()
     sampler.model.fit(sampler.embedding)
@@ -179,7 +178,7 @@ def coreset(
             index = sampler.get_new_idx()
             theirs.append(perf_counter() - start)
         start = perf_counter()
-        farthest_first(patches, rows, picture=picture, seed=turn)
+        farthest_first(patches, rows, seed=turn)
         ours.append(perf_counter() - start)
     whole = projected + rows * float(np.median(theirs))
     return {

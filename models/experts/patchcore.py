@@ -15,7 +15,6 @@ from models.runtime import Bank
 
 ROWS = 2000
 BUDGET_MIB = 256
-SHARED = -1
 
 
 def fit_patchcore(
@@ -29,11 +28,10 @@ def fit_patchcore(
 ) -> tuple[Floats, NDArray[np.int32]]:
     """Pictures' patch features `[P, D]`, read once → memory bank `[M, D]` and each row's picture `[M]` (section 3.2).
 
-    `SHARED` in place of a picture: the same patch stands in several, so the row is the others' too. All patches are kept
-    while they are at most `rows`. Memory is bounded: no more than `budget_mib` of features (or three banks, where that is
-    more) is held; when it is full, what came since is thinned to its own farthest-first coreset, and so in the end are
-    the coresets, which adds their covering radii. `progress(done, rows)` counts rows of the coreset being chosen.
-    Raises FeaturesRefused, FitCancelled.
+    All patches are kept while they are at most `rows`. Memory is bounded: no more than `budget_mib` of features (or three
+    banks, where that is more) is held; when it is full, what came since is thinned to its own farthest-first coreset, and
+    so in the end are the coresets, which adds their covering radii. `progress(done, rows)` counts rows of the coreset being
+    chosen. Raises FeaturesRefused, FitCancelled.
     """
     if rows < 1:
         raise ValueError("a memory bank needs at least one row")
@@ -54,10 +52,9 @@ def fit_patchcore(
         if stop - start <= rows:
             return stop
         part, owner = held[start:stop], picture[start:stop]
-        picks, shared, _ = farthest_first(part, rows, picture=owner, seed=seed, progress=progress, cancelled=cancelled)
-        chosen = np.where(shared, SHARED, owner[picks])
+        picks, _ = farthest_first(part, rows, seed=seed, progress=progress, cancelled=cancelled)
         held[start : start + len(picks)] = part[picks]
-        picture[start : start + len(picks)] = chosen
+        picture[start : start + len(picks)] = owner[picks]
         return start + len(picks)
 
     for number, one in enumerate(chain([first], stream)):
