@@ -10,6 +10,7 @@ import numpy as np
 from models import backbones
 from models.experts.base import (
     Cancelled,
+    Copies,
     Expert,
     Extractor,
     FeaturesRefused,
@@ -137,14 +138,16 @@ def held_out(
     state: Mapping[str, np.ndarray],
     *,
     view: View,
+    copies: Copies = (),
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
     """Each normal picture's number and its score by an expert that never saw it, one at a time (maps in a list are not bounded).
 
-    `features`: those the state was fitted on, in the same order; may read from disk, is walked several times. PatchCore
-    refits its coreset in folds, PaDiM takes one picture out exactly, the reference
-    expert compares with the other pictures (and runs the backbone on copies of those that have no fellow).
+    `features`: those the state was fitted on, in the same order; may read from disk, is walked several times. `copies`:
+    altered normal pictures, each with the number of its original and scored by the expert that never saw that; they are
+    numbered on from the last normal picture. PatchCore refits its coreset in folds, PaDiM takes one picture out exactly, the
+    reference expert compares with the other pictures (and runs the backbone on copies of those that have no fellow).
     Raises FeaturesRefused, FitCancelled.
     """
     if kind == "reference":
@@ -152,18 +155,18 @@ def held_out(
         from models.experts.cells import Cells
 
         cells = Cells(view.backbone, view.input)
-        return rehearsal.held_out(features, state, cells, seed=seed, cancelled=cancelled)
+        return rehearsal.held_out(features, state, cells, copies=copies, seed=seed, cancelled=cancelled)
     from models.experts.layout import Layout
 
     layout = Layout(view, state.get(REGION))
     if kind == "patchcore":
         from models.experts import patchcore
 
-        return patchcore.held_out(features, state, layout=layout, seed=seed, cancelled=cancelled)
+        return patchcore.held_out(features, state, layout=layout, copies=copies, seed=seed, cancelled=cancelled)
     if kind == "padim":
         from models.experts import padim
 
-        return enumerate(padim.leave_one_out(features, state, layout=layout))
+        return padim.held_out(features, state, layout=layout, copies=copies)
     raise _unknown(kind)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ Floats = NDArray[np.float32]
 State = dict[str, np.ndarray]
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
+Copies = Sequence[tuple[int, Floats]]
+"""Altered normal pictures: each original's number and the copy's features `[P, D]`."""
 
 
 class FeaturesRefused(ValueError):
@@ -81,3 +83,11 @@ def checked(features: np.ndarray, like: np.ndarray | None = None) -> Floats:
     if not np.isfinite(features).all():
         raise FeaturesRefused("features hold NaN or infinite values")
     return np.ascontiguousarray(features, dtype=np.float32)
+
+
+def numbered(features: Sequence[Floats], copies: Copies, number: int) -> Iterator[tuple[int, Floats]]:
+    """Picture `number` and its copies, checked: each one's own number and its features. Raises FeaturesRefused."""
+    yield number, checked(features[number])
+    for at, (original, copy) in enumerate(copies, len(features)):
+        if original == number:
+            yield at, checked(copy)

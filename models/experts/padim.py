@@ -10,7 +10,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experts.base import Cancelled, Extractor, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.experts.base import (
+    Cancelled,
+    Copies,
+    Extractor,
+    FeaturesRefused,
+    FitCancelled,
+    Floats,
+    Progress,
+    RawScore,
+    State,
+    checked,
+    numbered,
+)
 from models.experts.layout import Layout
 
 Doubles = NDArray[np.float64]
@@ -108,8 +120,10 @@ def _shrinkage(n: int, trace: Doubles, squares: Doubles, d: int) -> tuple[Double
     return (1 - rho) / (n - 1), ridge
 
 
-def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *, layout: Layout) -> Iterator[RawScore]:
-    """Each normal picture against the Gaussians of the others, in order: what `fit_padim` without it would score.
+def held_out(
+    features: Sequence[Floats], state: Mapping[str, np.ndarray], *, layout: Layout, copies: Copies = ()
+) -> Iterator[tuple[int, RawScore]]:
+    """The number of each normal picture and copy, and its score against the Gaussians of the others, as if fitted without it.
 
     Exact, shrinkage included, without a refit: one eigendecomposition per position, then a rank-one downdate per picture.
     Nothing for fewer than three: of two, the other alone has no covariance, and the two distances would be one and the same.
@@ -124,14 +138,20 @@ def leave_one_out(features: Sequence[Floats], state: Mapping[str, np.ndarray], *
     d = values.shape[1]
     grow = n / (n - 1)
     trace, squares = values.sum(1), (values**2).sum(1)
-    for one in features:
-        z = np.matmul((one[:, index] - mean)[:, None, :], vectors)[:, 0]  # the picture's deviation, in the eigenbasis
-        norm = (z**2).sum(1)
-        fourth = squares - 2 * grow * (values * z**2).sum(1) + grow**2 * norm**2
-        share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
-        form = (z**2 / (share[:, None] * values + ridge[:, None])).sum(1)
-        form /= np.maximum(1 - share * grow * form, TINY)  # Sherman–Morrison
-        yield layout.raw((grow * np.sqrt(form)).astype(np.float32), "bilinear", peak=True)
+    for number in range(n):
+        taken, inverse, out = None, np.empty(0), np.empty(0)
+        for at, one in numbered(features, copies, number):
+            y = np.matmul((one[:, index] - mean)[:, None, :], vectors)[:, 0]  # the deviation, in the eigenbasis
+            if taken is None:
+                taken = y
+                norm = (y**2).sum(1)
+                fourth = squares - 2 * grow * (values * y**2).sum(1) + grow**2 * norm**2
+                share, ridge = _shrinkage(n - 1, np.maximum(trace - grow * norm, 0), np.maximum(fourth, 0), d)
+                inverse = 1 / (share[:, None] * values + ridge[:, None])
+                out = share * grow / np.maximum(1 - share * grow * (inverse * y**2).sum(1), TINY)
+            y = y + taken / (n - 1)  # about the mean of the others
+            form = (inverse * y**2).sum(1) + out * (inverse * y * taken).sum(1) ** 2  # Sherman–Morrison
+            yield at, layout.raw(np.sqrt(form).astype(np.float32), "bilinear", peak=True)
 
 
 class Padim:

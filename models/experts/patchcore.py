@@ -9,7 +9,19 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experts.base import Cancelled, Extractor, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.experts.base import (
+    Cancelled,
+    Copies,
+    Extractor,
+    FeaturesRefused,
+    FitCancelled,
+    Floats,
+    Progress,
+    RawScore,
+    State,
+    checked,
+    numbered,
+)
 from models.experts.layout import Layout
 from models.runtime import Bank
 
@@ -79,10 +91,11 @@ def held_out(
     state: Mapping[str, np.ndarray],
     *,
     layout: Layout,
+    copies: Copies = (),
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
-    """Each normal picture's number and its score by a bank that it had no part in; nothing for a single picture.
+    """The number of each normal picture and copy, and its score by a bank that the picture had no part in; nothing for one.
 
     A bank of all patches: the others' rows. A coreset is chosen anew, as large, without each fold of the pictures (ten
     folds, five of more than 50 pictures, drawn by `seed`): every picture helped to choose the coreset, so to take its own
@@ -102,7 +115,8 @@ def held_out(
             others, _ = fit_patchcore(kept, rows=len(bank), seed=seed, cancelled=cancelled)
         search = Bank(others)
         for number in sorted(fold.tolist()):
-            yield number, layout.raw(search.nearest(checked(features[number]))[0], "nearest")
+            for at, one in numbered(features, copies, number):
+                yield at, layout.raw(search.nearest(one)[0], "nearest")
 
 
 class PatchCore:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 
-from models.experts.base import Cancelled, FitCancelled, Floats, RawScore, checked
+from models.experts.base import Cancelled, Copies, FitCancelled, Floats, RawScore, numbered
 from models.experts.cells import Cells, Grey, split
 from models.experts.reference import References, lonely, raw
 
@@ -38,27 +38,28 @@ def held_out(
     state: Mapping[str, np.ndarray],
     cells: Cells,
     *,
+    copies: Copies = (),
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
-    """Each normal picture's number and its score against the other references.
+    """The number of each normal picture and copy, and its score against the other references.
 
-    One that has no fellow is scored as a disturbed copy against itself instead: nothing else shows its part. Raises
+    One that has no fellow is disturbed and compared with itself instead: nothing else shows its part. Raises
     FeaturesRefused, FitCancelled.
     """
     references = References(state)
     own = {int(number): at for at, number in enumerate(state["source"])}
     alone = lonely(state["fellow"])
-    for number, one in enumerate(features):
+    for number, (at, one) in ((n, found) for n in range(len(features)) for found in numbered(features, copies, n)):
         if cancelled is not None and cancelled():
             raise FitCancelled("the calibration was cancelled")
-        deep, picture = split(checked(one), cells.spec.width)
-        at = own.get(number, -1)
-        if at >= 0 and alone[at]:
-            copy = disturbed(picture, np.random.default_rng([seed, number]))
+        deep, picture = split(one, cells.spec.width)
+        row = own.get(number, -1)
+        if row >= 0 and alone[row]:
+            copy = disturbed(picture, np.random.default_rng([seed, at]))
             deep = deep + cells.of_grey(copy) - cells.of_grey(picture)  # the features know colours, the copy does not
-            picture, at = copy, -1
-        yield number, raw(references.compare(deep, picture, references.nearest(picture, at)), references.side)
+            picture, row = copy, -1
+        yield at, raw(references.compare(deep, picture, references.nearest(picture, row)), references.side)
 
 
 def disturbed(picture: Grey, rng: np.random.Generator) -> Grey:

@@ -89,3 +89,14 @@ def test_identical_pictures_are_at_distance_zero_and_others_are_not() -> None:
 def test_one_picture_has_no_covariance() -> None:
     with pytest.raises(FeaturesRefused, match="two normal pictures"):
         fit("padim", drawn(1))
+
+
+def test_a_copy_is_scored_as_its_original_by_a_refit_without_it() -> None:
+    features = drawn(6)
+    state = fit("padim", features, dims=10)
+    copies = [(4, features[4] + 0.5), (1, features[2]), (4, features[4])]
+    scored = dict(held_out("padim", features, state, view=View.square("efficientnet_lite0", 32), copies=copies))
+    assert sorted(scored) == list(range(9)) and scored[8].score == pytest.approx(scored[4].score)
+    for at, (original, copy) in enumerate(copies, 6):
+        refit = fit("padim", [one for i, one in enumerate(features) if i != original], dims=10)
+        np.testing.assert_allclose(scored[at].patches.ravel(), distances(refit, copy), rtol=1e-4)

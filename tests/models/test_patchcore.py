@@ -233,3 +233,20 @@ def test_a_state_of_another_backbone_is_refused() -> None:
             load_expert(kind, fit(kind, drawn(3)), View.square("efficientnet_lite0", 224))
     with pytest.raises(ValueError, match="unknown expert"):
         load_expert("nearest", {}, View.square("efficientnet_lite0", 224))
+
+
+@pytest.mark.parametrize("rows", [60, 10_000])
+def test_copies_are_scored_by_the_bank_that_never_saw_their_original(rows: int) -> None:
+    features = drawn(12)
+    state = fit("patchcore", features, rows=rows)
+    copies = [(n, features[n]) for n in (7, 0, 7)] + [(3, features[5])]
+    view = View.square("efficientnet_lite0", 56)
+    alone, scored = dict(held_out("patchcore", features, state, view=view)), {}
+    for number, raw in held_out("patchcore", features, state, view=view, copies=copies):
+        assert number not in scored
+        scored[number] = raw.score
+    assert sorted(scored) == list(range(16))
+    assert [scored[n] for n in range(12)] == [alone[n].score for n in range(12)]
+    assert [scored[n] for n in (12, 13, 14)] == [scored[n] for n in (7, 0, 7)] and scored[7] > 0
+    if rows > 100:
+        assert scored[15] == 0, "picture 5 is in the bank that never saw picture 3"
