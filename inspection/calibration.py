@@ -32,6 +32,8 @@ class Calibration:
     review_risk: Risk | None
     warnings: tuple[str, ...]
     held_out_scores: tuple[float, ...]
+    held_out_peaks: tuple[float, ...]
+    """Of the maps, in the same order: what an extension needs beside them."""
 
 
 def calibrate(
@@ -46,12 +48,12 @@ def calibrate(
     given, peaks = np.asarray(scores, float), np.asarray(map_peaks, float)
     if len(given) != len(peaks) or not (np.isfinite(given).all() and np.isfinite(peaks).all()):
         raise EnrolmentRefused("The held-out scores are not finite: these pictures cannot be calibrated.")
-    k, kept = len(given), tuple(float(x) for x in given)
+    k, kept = len(given), (tuple(given.tolist()), tuple(peaks.tolist()))
     if k < 3 or given.max() <= 0 or peaks.max() <= 0:  # two scores are one distance seen from both ends: no spread
         why = "One or two normal pictures give no held-out spread" if k < 3 else "Every held-out score is zero"
         warning = f"{why}: the recipe is uncalibrated and its verdicts are `review` only. Enroll 8 or more different pictures."
         return Calibration(
-            Thresholds(None, None), None, k, None, None, false_reject_rate, review_rate, None, None, (warning,), kept
+            Thresholds(None, None), None, k, None, None, false_reject_rate, review_rate, None, None, (warning,), *kept
         )
     normal, peak = sample(given), sample(peaks)
     reject, review = bound(normal, false_reject_rate), bound(normal, review_rate)
@@ -71,7 +73,7 @@ def calibrate(
         risk(k, false_reject_rate),
         risk(k, review_rate),
         _warnings(k, normal.floored, risk(k, false_reject_rate)),
-        kept,
+        *kept,
     )
 
 

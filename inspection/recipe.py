@@ -224,7 +224,7 @@ def _from_values(values: Mapping[str, Any]) -> Recipe:
     card["thresholds"] = _made(Thresholds, card["thresholds"])
     for name in ("reject_risk", "review_risk"):
         card[name] = card[name] and _made(Risk, card[name])
-    card |= {name: tuple(card[name]) for name in ("warnings", "held_out_scores")}
+    card |= {name: tuple(card[name]) for name in ("warnings", "held_out_scores", "held_out_peaks")}
     parts = {
         "calibration": _made(Calibration, card),
         "gate": _made(Gate, values["gate"]),

@@ -23,7 +23,7 @@ def test_the_bound_by_hand() -> None:
     assert card.thresholds.reject == pytest.approx(math.exp(m + s * 3.746947 * root))  # t(4, .99), from a table
     assert card.thresholds.review == pytest.approx(math.exp(m + s * 2.131847 * root))  # t(4, .95)
     assert card.finding_limit == pytest.approx(2 * card.thresholds.review)
-    assert card.held_out_scores == tuple(scores)
+    assert (card.held_out_scores, card.held_out_peaks) == (tuple(scores), tuple(2 * s for s in scores))
 
 
 def test_the_tail_bound_by_hand() -> None:
