@@ -134,8 +134,7 @@ def farthest_first(
         reached = _grow(features, head, slack, gap, picks, owner, square, np.float32(enough) ** 2, done, stop)
         if progress is not None:
             progress(reached, rows)
-        if reached < stop:
-            done = reached
-            break
         done = reached
+        if square.max() <= np.float32(enough) ** 2:  # also when that was so at the end of a batch
+            break
     return picks[:done], float(np.sqrt(square.max()))

@@ -1,0 +1,146 @@
+"""New normal pictures' patches put into a standing memory bank, farthest first; each picture scored without its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, State, checked
+from models.experts.layout import Layout
+from models.runtime import Bank
+
+FOLDS = 10
+ALIKE = 0.8
+"""Of the covering radius. Copies of one picture (JPEG, noise, one pixel's shift) lie within .72, other parts beyond 1.2."""
+_BLOCK = 512
+_SPARSE = 16
+
+
+class Inserted(NamedTuple):
+    """A memory bank with new rows, and what it says of the pictures that gave them."""
+
+    state: State
+    rows: NDArray[np.int64]
+    """How many rows each new picture gave, `[n]`."""
+    radius: float
+    """The standing bank's covering radius: farther patches are inserted."""
+    uncovered: int
+    """Patches still farther than that, because the bank was full."""
+    scores: list[float]
+    """Each new picture's raw score by the standing bank and the rows that the others give."""
+    peaks: list[float]
+    """The peaks of its map."""
+    before: list[float]
+    """Its raw score by the standing bank alone."""
+
+
+def covering_radius(bank: Floats) -> float:
+    """The distance beyond which a patch is new to a farthest-first coreset `[M, D]`: the smallest between two of its rows.
+
+    The last row was chosen at this distance from the others because no patch lay farther (Gonzalez 1985): none does now.
+    """
+    if len(bank) < 2:
+        return 0.0
+    about = bank - bank.mean(0)
+    square = np.einsum("md,md->m", about, about)
+    least, pair = np.inf, (0, 1)
+    for start in range(0, len(bank), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        gap = square[part, None] + square - 2 * about[part] @ about.T
+        gap[np.arange(len(gap)), start + np.arange(len(gap))] = np.inf
+        row, other = divmod(int(gap.argmin()), len(bank))
+        if gap[row, other] < least:
+            least, pair = float(gap[row, other]), (start + row, other)
+    return float(np.linalg.norm(bank[pair[0]] - bank[pair[1]]))
+
+
+def insert(
+    features: Sequence[Floats],
+    state: Mapping[str, np.ndarray],
+    *,
+    layout: Layout,
+    most: int,
+    first: int,
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Inserted:
+    """Put the patches of new pictures, `[P, D]` each, into a PatchCore state, until all lie within its covering radius.
+
+    The bank grows to at most `most` rows; the new ones' `source` counts from `first`. Held-out scores: for each of at most
+    ten folds of the new pictures the insertion is done anew without them (decision 0003 says why taking their rows out
+    afterwards would not do). Raises FeaturesRefused, FitCancelled.
+    """
+    from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
+
+    def look() -> None:
+        if cancelled is not None and cancelled():
+            raise FitCancelled("the insertion was cancelled")
+
+    bank = state["memory_bank"]
+    radius, search, room = covering_radius(bank), Bank(bank), max(0, most - len(bank))
+    distances, far = [], []
+    for one in features:
+        look()
+        one = checked(one)
+        if one.shape[1] != bank.shape[1]:
+            raise FeaturesRefused(f"features of {one.shape[1]} dimensions for a memory bank of {bank.shape[1]}")
+        distances.append(search.nearest(one)[0])
+        far.append(one[distances[-1] > radius])
+    patches, standing = np.concatenate(far), np.concatenate([one[one > radius] for one in distances])
+    owner = np.repeat(np.arange(len(far), dtype=np.int32), [len(one) for one in far])
+
+    def chosen(among: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not room or not len(among):
+            return among[:0]
+        part = patches[among]
+        return among[farthest_first(part, room, seed=seed, standing=standing[among], enough=radius, cancelled=cancelled)[0]]
+
+    everyone = np.arange(len(patches))
+    rows = chosen(everyone)
+    scores, peaks = np.zeros(len(far)), np.zeros(len(far))
+    for fold in np.array_split(np.random.default_rng(seed).permutation(len(far)), min(FOLDS, len(far))):
+        others = everyone[~np.isin(owner, fold)]
+        kept = rows if len(others) == len(everyone) else chosen(others)
+        beside = Bank(patches[kept]) if len(kept) else None
+        for number in fold:
+            look()
+            left = distances[number]
+            if beside is not None:
+                left = np.minimum(left, beside.nearest(features[number])[0])
+            raw = layout.raw(left, "nearest")
+            scores[number], peaks[number] = raw.score, raw.map.max()
+    uncovered = 0
+    if len(patches):
+        reach = np.minimum(standing, Bank(patches[rows]).nearest(patches)[0]) if len(rows) else standing
+        uncovered = int((reach > radius * (1 + 1e-5)).sum())
+    return Inserted(
+        state={
+            **state,
+            "memory_bank": np.concatenate([bank, patches[rows]]),
+            "source": np.concatenate([state["source"], (first + owner[rows]).astype(np.int32)]),
+        },
+        rows=np.bincount(owner[rows], minlength=len(far)),
+        radius=radius,
+        uncovered=uncovered,
+        scores=scores.tolist(),
+        peaks=peaks.tolist(),
+        before=[layout.raw(one, "nearest").score for one in distances],
+    )
+
+
+def doubles(features: Sequence[Floats], radius: float) -> list[tuple[int, int]]:
+    """Pairs of pictures, numbered, that look like one part taken twice: each patch within `ALIKE` radii of the same place's."""
+    found = []
+    for later in range(1, len(features)):
+        for earlier in range(later):
+            for step in (_SPARSE, 1):  # few pairs get past the first look
+                gap = features[later][::step] - features[earlier][::step]
+                if np.einsum("pd,pd->p", gap, gap).max() > (ALIKE * radius) ** 2:
+                    break
+            else:
+                found.append((earlier, later))
+                break
+    return found
