@@ -117,7 +117,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     normals, tests, stop = pictures(folder / "train/good"), samples(folder), stopper(cancelled)
     wanted = shots or len(normals)
-    templates, tests = _templates(folder, tests) if options.expert == "reference" else ([], tests)
+    templates, tests = with_templates(folder, tests) if options.expert == "reference" else ([], tests)
     if not tests or not 0 < wanted <= len(normals):
         asked = f"; {wanted} normals are asked for" if shots else ""
         raise FolderRefused(f"{folder} has {len(normals)} normal and {len(tests)} test pictures{asked}.")
@@ -129,7 +129,7 @@ def _evaluate(
     stream = (one.pixels() for one in [*(Sample(path, "good", None) for path in [*templates, *normals]), *tests])
     with features_file(stream, total, options.expert, view, near, tell, stop) as features:
         per_picture = 1e3 * (perf_counter() - start) / total
-        masks = _masks(tests, view.map_size)
+        masks = masks_at(tests, view.map_size)
         draws = []
         for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
             chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
@@ -191,14 +191,14 @@ def _draw(
     }
 
 
-def _templates(folder: Path, tests: list[Sample]) -> tuple[list[Path], list[Sample]]:
+def with_templates(folder: Path, tests: list[Sample]) -> tuple[list[Path], list[Sample]]:
     """The templates that the folder's manifest names, and the tests without comparing one with itself."""
     found = pairs(folder)
     of = {pair.template: pair for pair in found.values()}
     return sorted(of), [replace(one, pair=of.get(one.path)) if not one.defective else one for one in tests]
 
 
-def _masks(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | None]:
+def masks_at(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | None]:
     """Masks at the map's size; empty for normals, `None` for a defect without one."""
     found: list[np.ndarray | None] = []
     for sample in tests:

@@ -1,0 +1,141 @@
+"""Accuracy over folders: every expert and backbone, `auto` beside them, with 1, 4, 16 and all normals, over several draws."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, pstdev
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inspection.enrolment import features_file
+from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
+from inspection.metrics import auroc
+from inspection.options import EnrolOptions, bank_rows, resolved, view_of
+from models.experts import FeaturesRefused, fit, load_expert
+from models.experts.layout import Layout
+from models.experts.view import RULES
+
+SHOTS = (1, 4, 16, 0)
+"""Normals per draw; 0: all of them, drawn once."""
+CONFIGURATIONS = (
+    EnrolOptions("patchcore", "efficientnet_lite0"),
+    EnrolOptions("patchcore", "efficientnet_lite0", 448),
+    EnrolOptions("patchcore", "dinov2_vits14"),
+    EnrolOptions("padim", "efficientnet_lite0"),
+    EnrolOptions("padim", "dinov2_vits14"),
+    EnrolOptions("reference", "efficientnet_lite0"),
+)
+
+
+class Draw(NamedTuple):
+    """Which normals, of how many asked for, by which seed."""
+
+    shots: int
+    seed: int
+    chosen: np.ndarray
+
+
+def draws(count: int, shots: Sequence[int], seeds: int) -> list[Draw]:
+    """`seeds` draws for each number of normals the folder has; one of all."""
+    found = []
+    for wanted in shots:
+        if wanted < count:
+            for seed in range(seeds if wanted else 1):
+                rng = np.random.default_rng(seed)
+                found.append(Draw(wanted, seed, np.sort(rng.choice(count, wanted or count, replace=False))))
+    return found
+
+
+def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Iterator[dict[str, Any]]:
+    """Image and pixel AUROC of one configuration for each draw and score rule; features once per picture."""
+    normals, tests = pictures(folder / "train/good"), samples(folder)
+    templates, tests = with_templates(folder, tests) if options.expert == "reference" else ([], tests)
+    everything = [*(Sample(path, "good", None) for path in [*templates, *normals]), *tests]
+    shapes = [one.pixels().shape[:2] for one in everything[:16]]
+    options = resolved(options, [max(shape) for shape in shapes])
+    view, first = view_of(options, shapes), len(templates) + len(normals)
+    masks, defective = masks_at(tests, view.map_size), np.array([one.defective for one in tests])
+    known = [i for i, mask in enumerate(masks) if mask is not None]
+    truth = np.stack([masks[i] for i in known]) if any(m is not None and m.any() for m in masks) else None
+    layouts = {rule: Layout(replace(view, rule=rule)) for rule in RULES}
+    stream = (one.pixels() for one in everything)
+    near, quiet = Path(tempfile.gettempdir()), (lambda *_: None)
+    with features_file(stream, len(everything), options.expert, view, near, quiet, lambda: None) as features:
+        for draw in wanted:
+            start = perf_counter()
+            train = [features[i] for i in [*range(len(templates)), *(len(templates) + draw.chosen)]]
+            rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
+            try:
+                state = fit(options.expert, train, rows=rows, seed=draw.seed, backbone=options.backbone)
+            except FeaturesRefused:  # PaDiM has no covariance of one
+                continue
+            expert = load_expert(options.expert, state, view)
+            raws = [expert.score_features(features[first + i][None])[0] for i in range(len(tests))]
+            pixel = None if truth is None else auroc(np.stack([raws[i].map for i in known]), truth)
+            for rule in RULES if options.expert == "patchcore" else RULES[:1]:
+                scores = [raw.score if rule == "max" else layouts[rule].pooled(raw.patches.ravel()) for raw in raws]
+                yield {
+                    "folder": folder.name if folder.name != "hazelnut" else folder.parent.name,
+                    "expert": options.expert,
+                    "backbone": options.backbone,
+                    "image_size": view.input,
+                    "score_rule": rule,
+                    "normals": draw.shots or len(normals),
+                    "all": not draw.shots,
+                    "seed": draw.seed,
+                    "test_normal": int((~defective).sum()),
+                    "test_defective": int(defective.sum()),
+                    "image_auroc": auroc(np.array(scores), defective),
+                    "pixel_auroc": pixel,
+                    "seconds": round(perf_counter() - start, 2),
+                }
+
+
+def whole(folder: Path, shots: Sequence[int], seeds: int) -> list[dict[str, Any]]:
+    """Every configuration on one folder."""
+    wanted = draws(len(pictures(folder / "train/good")), shots, seeds)
+    return [row for options in CONFIGURATIONS for row in measured(folder, options, wanted)]
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and deviation over the draws of each folder, configuration and number of normals."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    keys = ("folder", "expert", "backbone", "image_size", "score_rule", "normals", "all")
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    found = []
+    for key, own in groups.items():
+        means: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"draws": len(own)}
+        for name in ("image_auroc", "pixel_auroc"):
+            values = [row[name] for row in own if row[name] is not None]
+            means[name] = round(fmean(values), 4) if values else None
+            means[f"{name}_deviation"] = round(pstdev(values), 4) if values else None
+        found.append(means)
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+", help="in the MVTec AD convention, or holding several such")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS), help="0: all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="folders at the same time, a thread each")
+    asked = parser.parse_args()
+    chosen = [one for given in asked.folders for one in folders(given)]
+    start = perf_counter()
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        for rows in pool.map(whole, chosen, [asked.shots] * len(chosen), [asked.seeds] * len(chosen)):
+            for line in summary(rows):
+                sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+    sys.stderr.write(f"{perf_counter() - start:.0f} s\n")
