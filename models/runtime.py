@@ -1,4 +1,4 @@
-"""The line's runtime: an exported backbone in onnxruntime, exact nearest search, separable maps. No torch, no anomalib."""
+"""The line's runtime: an exported backbone in onnxruntime, and separable maps. No torch, no anomalib."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from models import backbones
 
 Floats = NDArray[np.float32]
 
-BLOCK = 1 << 21  # similarities held at once by a search: 8 MiB
 SIGMA = 4.0  # anomalib's blur of both experts' maps
+
+
+def session(graph: str | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A graph, by its path or its bytes, ready to run on the processor."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 class Backbone:
@@ -25,13 +34,8 @@ class Backbone:
     def __init__(self, name: str, size: int, threads: int = 1) -> None:
         """Load the graph of `name` for `size`×`size` pictures; `threads` also bounds the process's BLAS (one setting for all)."""
         path = backbones.graph(name, size)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.name, self.size, self.spec = name, size, backbones.spec(name)
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = session(str(path), threads)
         self._input = self._session.get_inputs()[0].name
         self.grid = self.spec.grid(size)
         self.nbytes = 2 * path.stat().st_size  # the graph's tensors, and as much again packed and in activations
@@ -43,52 +47,6 @@ class Backbone:
             [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
         )
         return features
-
-
-class Bank:
-    """A memory bank `[M, D]` ready for exact search.
-
-    Nearest is argmax(x·y − |y|²/2), one matrix product. Features lie far from zero beside their differences, so both sides
-    are taken about the bank's mean first, and the winner's distance from the difference itself: nothing cancels.
-    To be used by one thread at a time.
-    """
-
-    def __init__(self, rows: Floats) -> None:
-        if not len(rows):
-            raise ValueError("an empty memory bank has no nearest row")
-        self.rows = rows
-        self._centre = rows.mean(0)
-        about = rows - self._centre
-        half = np.einsum("md,md->m", about, about) / -2
-        self._table = np.concatenate([about, half[:, None]], 1)
-        self._held = np.empty(BLOCK, np.float32)  # kept: to ask for fresh pages costs a sixth of a search
-        self.nbytes = rows.nbytes + self._table.nbytes + self._held.nbytes
-
-    def nearest(self, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:
-        """Each query's Euclidean distance to its nearest row and that row's number, `[Q]` each; NaN for a NaN query.
-
-        At most `BLOCK` similarities are held at once.
-        """
-        height = min(len(self._table), 2048)
-        step = BLOCK // height
-        asked = np.ones((len(queries), self._table.shape[1]), np.float32)
-        np.subtract(queries, self._centre, out=asked[:, :-1])
-        index = np.zeros(len(queries), np.int64)
-        best = np.full(len(queries), -np.inf, np.float32)
-        for m in range(0, len(self._table), height):
-            rows = self._table[m : m + height].T
-            for q in range(0, len(queries), step):
-                part, chosen, value = asked[q : q + step], index[q : q + step], best[q : q + step]
-                held = self._held[: len(part) * rows.shape[1]].reshape(len(part), -1)
-                similarity = np.matmul(part, rows, out=held)
-                winner = similarity.argmax(1)
-                found = np.take_along_axis(similarity, winner[:, None], 1)[:, 0]
-                better = found > value
-                np.copyto(chosen, winner + m, where=better)
-                np.copyto(value, found, where=better)
-        difference = np.take(self.rows, index, 0)
-        np.subtract(queries, difference, out=difference)
-        return np.sqrt(np.einsum("qd,qd->q", difference, difference)), index
 
 
 def blur(image: Floats, sigma: float = SIGMA) -> Floats:

@@ -24,6 +24,7 @@ from models.experts.view import Region, View, cells_of
 
 __all__ = [
     "KINDS",
+    "Copies",
     "Expert",
     "Extractor",
     "FeaturesRefused",
@@ -215,7 +216,7 @@ def load_expert(
         from models.experts.patchcore import PatchCore
 
         _fits(state["memory_bank"].shape[1] == width, view.backbone)
-        return PatchCore(state, source, layout)
+        return PatchCore(state, source, layout, threads)
     from models.experts.padim import Padim
 
     _fits(len(state["mean"]) == layout.count and state["index"].max() < width, view.backbone)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bank import Bank
 from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, State, checked
 from models.experts.layout import Layout
-from models.runtime import Bank
 
 FOLDS = 10
 ALIKE = 0.8
@@ -33,6 +33,8 @@ class Inserted(NamedTuple):
     """Each new picture's raw score by the standing bank and the rows that the others give."""
     peaks: list[float]
     """The peaks of its map."""
+    patches: list[Floats]
+    """Its grid of patch distances, `[h, w]` each."""
     before: list[float]
     """Its raw score by the standing bank alone."""
 
@@ -101,6 +103,7 @@ def insert(
     everyone = np.arange(len(patches))
     rows = chosen(everyone)
     scores, peaks = np.zeros(len(far)), np.zeros(len(far))
+    grids: dict[int, Floats] = {}
     for fold in np.array_split(np.random.default_rng(seed).permutation(len(far)), min(FOLDS, len(far))):
         others = everyone[~np.isin(owner, fold)]
         kept = rows if len(others) == len(everyone) else chosen(others)
@@ -111,7 +114,7 @@ def insert(
             if beside is not None:
                 left = np.minimum(left, beside.nearest(features[number])[0])
             raw = layout.raw(left, "nearest")
-            scores[number], peaks[number] = raw.score, raw.map.max()
+            scores[number], peaks[number], grids[int(number)] = raw.score, raw.map.max(), raw.patches
     uncovered = 0
     if len(patches):
         reach = np.minimum(standing, Bank(patches[rows]).nearest(patches)[0]) if len(rows) else standing
@@ -127,6 +130,7 @@ def insert(
         uncovered=uncovered,
         scores=scores.tolist(),
         peaks=peaks.tolist(),
+        patches=[grids[number] for number in range(len(far))],
         before=[layout.raw(one, "nearest").score for one in distances],
     )
 

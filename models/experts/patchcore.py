@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bank import Bank
 from models.experts.base import (
     Cancelled,
     Copies,
@@ -23,10 +24,11 @@ from models.experts.base import (
     numbered,
 )
 from models.experts.layout import Layout
-from models.runtime import Bank
 
 ROWS = 2000
 BUDGET_MIB = 256
+EXACT_SHARE = 50
+"""One patch in so many is looked for in the whole bank, however large: those that the score and the map's peaks are made of."""
 
 
 def fit_patchcore(
@@ -113,10 +115,10 @@ def held_out(
         else:
             kept = (features[i] for i in sorted(set(range(len(features))) - set(fold.tolist())))
             others, _ = fit_patchcore(kept, rows=len(bank), seed=seed, cancelled=cancelled)
-        search = Bank(others)
+        left = Bank(others)
         for number in sorted(fold.tolist()):
             for at, one in numbered(features, copies, number):
-                yield at, layout.raw(search.nearest(one)[0], "nearest")
+                yield at, layout.raw(left.search(one, _sure(layout)), "nearest")
 
 
 class PatchCore:
@@ -127,10 +129,10 @@ class PatchCore:
 
     kind = "patchcore"
 
-    def __init__(self, state: Mapping[str, np.ndarray], extractor: Extractor, layout: Layout) -> None:
+    def __init__(self, state: Mapping[str, np.ndarray], extractor: Extractor, layout: Layout, threads: int = 1) -> None:
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
         self._extractor, self._layout = extractor, layout
-        self._bank = Bank(self._state["memory_bank"])
+        self._bank = Bank(self._state["memory_bank"], threads)
         self.nbytes = sum(array.nbytes for array in self._state.values()) + self._bank.nbytes + extractor.nbytes
 
     def state(self) -> State:
@@ -145,9 +147,13 @@ class PatchCore:
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()
-        found = [self._bank.nearest(one)[0] for one in features]
+        found = [self._bank.search(one, _sure(self._layout)) for one in features]
         searched = perf_counter()
         scores = [self._layout.raw(distances, "nearest") for distances in found]
         if timings is not None:
             timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
         return scores
+
+
+def _sure(layout: Layout) -> int:
+    return max(layout.top, layout.count // EXACT_SHARE)

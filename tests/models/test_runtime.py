@@ -13,42 +13,9 @@ from hypothesis import strategies as st
 from skimage import data
 
 from models import backbones
-from models.runtime import Backbone, Bank, anomaly_map, blur
+from models.runtime import Backbone, anomaly_map, blur
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=seeds, rows=st.integers(1, 40), width=st.integers(1, 40), offset=st.sampled_from([0.0, 100.0]))
-def test_nearest_is_the_exact_minimum(seed: int, rows: int, width: int, offset: float) -> None:
-    rng = np.random.default_rng(seed)
-    bank = (rng.normal(size=(rows, width)) + offset).astype(np.float32)
-    queries = np.concatenate([(rng.normal(size=(7, width)) + offset).astype(np.float32), bank[:3]])
-    distances, index = Bank(bank).nearest(queries)
-    every = np.linalg.norm(queries[:, None].astype(np.float64) - bank, axis=2)
-    np.testing.assert_allclose(distances, every.min(1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(every[np.arange(len(queries)), index], every.min(1), rtol=1e-5, atol=1e-5)
-    assert (distances[7:] == 0).all()  # a row of the bank is at distance zero, not at rounding noise
-
-
-def test_nearest_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    bank, queries = rng.normal(size=(9001, 8)).astype(np.float32), rng.normal(size=(1100, 8)).astype(np.float32)
-    distances, index = Bank(bank).nearest(queries)
-    every = np.linalg.norm(queries[::50, None].astype(np.float64) - bank, axis=2)
-    assert (index[::50] == every.argmin(1)).all()
-    np.testing.assert_allclose(distances[::50], every.min(1), rtol=1e-5)
-    monkeypatch.setattr("models.runtime.BLOCK", 1 << 13)
-    again, same = Bank(bank).nearest(queries)
-    assert (same == index).all() and (again == distances).all()
-
-
-def test_nearest_shows_nan_and_refuses_an_empty_bank() -> None:
-    query = np.array([[0.0, np.nan], [0.0, 1.0]], np.float32)
-    distances, _ = Bank(np.eye(2, dtype=np.float32)).nearest(query)
-    assert np.isnan(distances[0]) and distances[1] == 0
-    with pytest.raises(ValueError, match="empty"):
-        Bank(np.zeros((0, 2), np.float32))
 
 
 def _dense_blur(image: np.ndarray) -> np.ndarray:
