@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from inspection import calibration, gate
+from inspection import calibration, gate, selftest
 from inspection.evidence import Thresholds
 from inspection.image import decode
 from inspection.inspector import Inspector, weights_sha256
@@ -74,6 +74,7 @@ def _inspector(expert: Expert, backbone: str, size: int, contents: Sequence[byte
         weights_sha256=weights_sha256(backbone),
         options={},
         calibration=calibration.calibrate(scores, peaks, 0.1, 0.2),
+        self_test=selftest.judge((), (), (), None),
         gate=gate.gate([gate.look(one) for one in looks]),
         heatmap_max=max(peaks),
         golden=(),

@@ -17,23 +17,23 @@ from inspection.part import Mask, part
 Floats = NDArray[np.float32]
 
 SIZES: dict[str, tuple[float, float]] = {
-    "scratch": (0.03, 0.2),
-    "crack": (0.04, 0.18),
-    "spot": (0.008, 0.03),
-    "stain": (0.03, 0.12),
-    "hole": (0.012, 0.05),
-    "dent": (0.03, 0.09),
-    "missing": (0.025, 0.1),
-    "extra": (0.02, 0.08),
-    "colour": (0.03, 0.14),
-    "contamination": (0.02, 0.1),
-    "misprint": (0.03, 0.1),
-    "cutpaste": (0.02, 0.09),
-    "noise": (0.03, 0.12),
+    "scratch": (0.03, 0.3),
+    "crack": (0.04, 0.3),
+    "spot": (0.008, 0.04),
+    "stain": (0.03, 0.2),
+    "hole": (0.012, 0.08),
+    "dent": (0.03, 0.15),
+    "missing": (0.025, 0.2),
+    "extra": (0.02, 0.15),
+    "colour": (0.03, 0.25),
+    "contamination": (0.03, 0.2),
+    "misprint": (0.03, 0.2),
+    "cutpaste": (0.02, 0.2),
+    "noise": (0.03, 0.25),
 }
 """Half the length (lines) or the radius of each kind over the part's size; log-uniform, so small ones are common."""
 KINDS = tuple(SIZES)
-CONTRAST = (0.08, 0.5)
+CONTRAST = (0.1, 0.6)
 """Difference from the surface, of full scale, log-uniform; never under the spread of the surface itself."""
 LEVELS = 5
 """A pixel that changes by fewer levels of 255 is left as it was."""
@@ -75,12 +75,15 @@ def doctor(pixels: Pixels, kind: str, rng: np.random.Generator, region: Mask | N
     ground = None if body.all() else np.median(pixels[~body], 0).astype(np.float32) / 255
     unit = min(*pixels.shape[:2], 1.2 * float(np.sqrt(body.sum())))
     allowed = body & region if region is not None and (body & region).any() else body
-    places = np.flatnonzero(allowed)
+    step = max(1, min(pixels.shape[:2]) // 256)
+    if not allowed[::step, ::step].any():
+        step = 1
+    places = step * np.argwhere(allowed[::step, ::step])
     grey = bool((pixels[..., :1] == pixels).all())
     for attempt in range(_TRIES):
         low, high = SIZES[kind]
         size = max(unit * _between(low, high, rng), 1.5)
-        row, column = divmod(int(places[rng.integers(len(places))]), pixels.shape[1])
+        row, column = places[rng.integers(len(places))].tolist()
         reach = round(1.7 * size) + 4
         top, left = max(row - reach, 0), max(column - reach, 0)
         window = pixels[top : row + reach + 1, left : column + reach + 1]
@@ -93,10 +96,10 @@ def doctor(pixels: Pixels, kind: str, rng: np.random.Generator, region: Mask | N
         painted = (255 * np.clip(paint(canvas, rng), 0, 1) + 0.5).astype(np.uint8)
         if grey:
             painted = np.repeat(cv2.cvtColor(painted, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-        step = cv2.absdiff(painted, window).max(-1)
-        changed: Any = (step >= LEVELS).astype(np.uint8)
+        levels = cv2.absdiff(painted, window).max(-1)
+        changed: Any = (levels >= LEVELS).astype(np.uint8)
         mask = np.asarray(cv2.morphologyEx(changed, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))) > 0
-        if mask.sum() >= _LEAST and np.percentile(step[mask], 75) >= _VISIBLE:
+        if mask.sum() >= _LEAST and np.percentile(levels[mask], 75) >= _VISIBLE:
             break
     picture, truth = pixels.copy(), np.zeros(pixels.shape[:2], bool)
     picture[here][mask] = painted[mask]

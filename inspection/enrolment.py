@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import save as tensor_bytes
 
 from inspection import recipe as recipes
+from inspection import selftest
 from inspection.calibration import calibrate
 from inspection.drawn import spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
@@ -26,7 +27,7 @@ from inspection.normals import Normal, checked, distinct, odd, read
 from inspection.options import EnrolOptions, bank_rows, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from models import backbones, experts
-from models.experts import FeaturesRefused, FitCancelled, Region, View, fit, load_expert, notes
+from models.experts import Copies, FeaturesRefused, FitCancelled, Region, View, fit, load_expert, notes
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
@@ -53,8 +54,8 @@ def enroll(
     """Make a recipe from normal pictures and write it to a new `folder`, in one step.
 
     `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at.
-    `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `calibrate`, `golden`. The same pictures
-    and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
+    `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `selftest`, `calibrate`, `golden`. The same
+    pictures and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
     `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
     models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
     """
@@ -86,14 +87,22 @@ def enroll(
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            scores = held_out(options.expert, view, features, state, options.seed, tell, cancelled)
+            copies = selftest.plan([n.pixels_sha256 for n in normals], "selftest") if len(normals) >= selftest.LEAST else []
+            spoilt = selftest.painted(copies, lambda number: read(normals[number].source, limits).pixels, region)
+            with features_file(
+                spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
+            ) as painted:
+                altered = [(copy.picture, one) for copy, one in zip(copies, painted, strict=True)]
+                scores, peaks = held_out(options.expert, view, features, state, options.seed, tell, cancelled, altered)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
         raise EnrolmentRefused(f"The pictures cannot be enrolled: {error}.") from error
-    card = calibrate(*scores, options.false_reject_rate, options.review_rate)
+    held = len(scores) - len(copies)
+    card = calibrate(scores[:held], peaks[:held], options.false_reject_rate, options.review_rate)
     card = replace(card, warnings=(*card.warnings, *notes(options.expert, state, len(normals))))
-    warnings += [*card.warnings, *odd(normals, card.held_out_scores)]
+    seen = selftest.judge(scores[:held], copies, scores[held:], card.thresholds.reject)
+    warnings += [*card.warnings, *odd(normals, card.held_out_scores), *selftest.warnings(seen)]
     draft = Recipe(
         product=product,
         expert=options.expert,
@@ -105,6 +114,7 @@ def enroll(
         weights_sha256=weights_sha256(options.backbone),
         options=asdict(options),
         calibration=card,
+        self_test=seen,
         gate=gate([n.seen for n in normals]),
         heatmap_max=2 * card.finding_limit if card.finding_limit else 1.0,
         golden=(),
@@ -139,6 +149,7 @@ def features_file(
     tell: Progress,
     stop: Callable[[], None],
     region: Region | None = None,
+    stage: str = "features",
 ) -> Iterator[Features]:
     """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`."""
     session, spec = experts.extractor(kind, view, region), backbones.spec(view.backbone)
@@ -149,9 +160,9 @@ def features_file(
             found = session.features(backbones.preprocess(pixels, spec, view.size)[None])[0]
             shape = found.shape
             file.write(np.ascontiguousarray(found).data)
-            tell("features", done, count)
+            tell(stage, done, count)
         file.flush()
-        yield np.memmap(file, np.float32, "r", shape=(count, *shape))
+        yield np.memmap(file, np.float32, "r", shape=(count, *shape)) if count else np.empty((0, 1, 1), np.float32)
 
 
 def held_out(
@@ -162,14 +173,15 @@ def held_out(
     seed: int,
     tell: Progress,
     cancelled: Stop | None,
+    copies: Copies = (),
 ) -> tuple[list[float], list[float]]:
-    """Scores of the normal pictures by an expert that never saw them, and the peaks of their maps, in the pictures' order."""
+    """Scores of normal pictures by an expert that never saw them, then of their `copies`, in order; and their maps' peaks."""
     found: dict[int, tuple[float, float]] = {}
     stop = stopper(cancelled)
-    for number, raw in experts.held_out(kind, list(features), state, view=view, seed=seed, cancelled=cancelled):
+    for number, raw in experts.held_out(kind, list(features), state, view=view, copies=copies, seed=seed, cancelled=cancelled):
         stop()
         found[number] = (raw.score, float(raw.map.max()))
-        tell("calibrate", len(found), len(features))
+        tell("calibrate", len(found), len(features) + len(copies))
     ordered = [found[number] for number in sorted(found)]
     return [score for score, _ in ordered], [peak for _, peak in ordered]
 

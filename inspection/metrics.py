@@ -25,6 +25,19 @@ def auroc(scores: Numbers, defective: Bools) -> float | None:
     return float(((hits * ranks).sum() - wanted * (wanted + 1) / 2) / (wanted * others))
 
 
+def auroc_interval(scores: Numbers, defective: Bools, level: float = 0.9, draws: int = 1000) -> tuple[float, float] | None:
+    """Where `auroc` lies over bootstrap draws of the normal and of the defective items. `None` without both kinds."""
+    bad, good = scores[defective], scores[~defective]
+    if not len(bad) or not len(good):
+        return None
+    over = (bad[:, None] > good).astype(float) + (bad[:, None] == good) / 2
+    rng = np.random.default_rng(0)
+    counts = (rng.multinomial(len(one), np.full(len(one), 1 / len(one)), draws) for one in (bad, good))
+    found = np.einsum("nb,bg,ng->n", *(next(counts), over, next(counts)), optimize=True) / over.size
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def f1_max(scores: Numbers, defective: Bools) -> float | None:
     """Largest F1 over all thresholds `score >= t`. `None` without a defective item."""
     if not defective.any():

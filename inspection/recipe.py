@@ -22,6 +22,7 @@ from inspection.calibration import Calibration
 from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
 from inspection.options import MAX_SIDE, MAX_WORKING
+from inspection.selftest import Seen, SelfTest
 from models.experts import View
 from models.experts.view import RULES
 
@@ -63,6 +64,7 @@ class Recipe:
     """Of the backbone's tensors: on other weights the recipe is refused."""
     options: dict[str, Any]
     calibration: Calibration
+    self_test: SelfTest
     gate: Gate
     heatmap_max: float
     """Upper end of the heatmap's scale, raw units of the map: twice the finding limit."""
@@ -220,13 +222,14 @@ def _safe(name: str) -> bool:
 
 
 def _from_values(values: Mapping[str, Any]) -> Recipe:
-    card = dict(values["calibration"])
+    card, test = dict(values["calibration"]), dict(values["self_test"])
     card["thresholds"] = _made(Thresholds, card["thresholds"])
     for name in ("reject_risk", "review_risk"):
         card[name] = card[name] and _made(Risk, card[name])
     card |= {name: tuple(card[name]) for name in ("warnings", "held_out_scores", "held_out_peaks")}
     parts = {
         "calibration": _made(Calibration, card),
+        "self_test": _made(SelfTest, {**test, "kinds": tuple(_made(Seen, one) for one in test["kinds"])}),
         "gate": _made(Gate, values["gate"]),
         "golden": tuple(_made(Golden, golden) for golden in values["golden"]),
         "normals": tuple(values["normals"]),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspection.metrics import aupro, auroc, f1_max
+from inspection.metrics import aupro, auroc, auroc_interval, f1_max
 
 ITEMS = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40)
 
@@ -62,3 +62,23 @@ def test_aupro_by_stepping_through_thresholds(seed: int) -> None:
 
 def test_aupro_without_regions_is_none() -> None:
     assert aupro([np.ones((4, 4))], [np.zeros((4, 4), bool)]) is None
+
+
+@given(st.integers(2, 30), st.integers(2, 30), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_the_interval_holds_the_area_and_narrows_with_more(normal: int, bad: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = np.concatenate([rng.normal(0, 1, normal), rng.normal(1, 1, bad)])
+    defective = np.arange(len(scores)) >= normal
+    low, high = auroc_interval(scores, defective) or (2.0, -1.0)
+    area = auroc(scores, defective) or 0.0
+    assert 0 <= low <= area + 1e-9 and area - 1e-9 <= high <= 1
+    wide = auroc_interval(np.tile(scores, 16), np.tile(defective, 16)) or (0.0, 1.0)
+    assert wide[1] - wide[0] <= 0.5 * (high - low) + 1e-9
+
+
+def test_the_interval_of_a_clean_split_is_one_and_of_one_kind_none() -> None:
+    scores = np.arange(6.0)
+    assert auroc_interval(scores, scores > 2) == (1, 1)
+    assert auroc_interval(np.ones(6), scores > 2) == (0.5, 0.5)
+    assert auroc_interval(scores, scores > 9) is None

@@ -1,0 +1,119 @@
+"""What a new expert sees: defects painted into its normal pictures, scored by an expert that never saw the picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspection.defects import KINDS, doctor
+from inspection.image import Pixels
+from inspection.metrics import auroc, auroc_interval
+
+PICTURES = 32
+EACH = 4
+LEAST = 3
+"""Normal pictures without which nothing can be said: two held-out scores are one distance."""
+BLIND = 0.8
+"""AUROC under which a kind of defect counts as not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How well painted defects of one kind are told from the normal parts."""
+
+    kind: str
+    """One of `defects.KINDS`, or `all`."""
+    copies: int
+    auroc: float
+    low: float
+    """Lower end of its 90 % bootstrap interval."""
+    high: float
+    found: float | None
+    """Share over the reject limit; `None`: uncalibrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """The self-test of an enrolment; `kinds` is empty where nothing could be held out, and `note` says so."""
+
+    pictures: int
+    kinds: tuple[Seen, ...]
+    """`all` first."""
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A defect to be painted into a picture."""
+
+    picture: int
+    """The picture's number."""
+    kind: str
+    seed: int
+
+
+def plan(digests: Sequence[str], salt: str, each: int = EACH, most: int = PICTURES) -> list[Copy]:
+    """`each` defects of every kind over at most `most` pictures, in the order of the pictures.
+
+    Pictures and seeds follow from the pictures' content (`digests`) and `salt`: neither names nor order matter.
+    """
+    chosen = sorted(range(len(digests)), key=lambda n: digests[n])[:most]
+    copies, count, kinds = [], len(chosen), len(KINDS)
+    for turn in range(each * kinds):
+        again = turn // count if count % kinds == 0 else 0  # else a picture would meet one kind only
+        number, kind = chosen[turn % count], KINDS[(turn + again) % kinds]
+        told = hashlib.sha256(f"{salt} {digests[number]} {kind} {turn}".encode()).digest()
+        copies.append(Copy(number, kind, int.from_bytes(told[:8], "big")))
+    return sorted(copies, key=lambda copy: (copy.picture, copy.kind, copy.seed))
+
+
+def painted(copies: Sequence[Copy], read: Callable[[int], Pixels], region: np.ndarray | None = None) -> Iterator[Pixels]:
+    """The copies' pictures; each original is read once. `region` `[H, W]`: not 0 where a defect may lie."""
+    number = -1
+    for copy in copies:
+        if copy.picture != number:
+            number, pixels = copy.picture, read(copy.picture)
+        inside = region > 0 if region is not None and region.shape == pixels.shape[:2] else None
+        yield doctor(pixels, copy.kind, np.random.default_rng(copy.seed), inside)[0]
+
+
+def judge(normal: Sequence[float], copies: Sequence[Copy], scores: Sequence[float], reject: float | None) -> SelfTest:
+    """The self-test from held-out scores of the normal pictures and of the copies; none of either: nothing can be said."""
+    if not normal or not scores:
+        return SelfTest(0, (), "Not tested: too few normal pictures to hold one out.")
+    kinds = [copy.kind for copy in copies]
+    rows = [_seen(normal, kind, [s for k, s in zip(kinds, scores, strict=True) if kind in ("all", k)], reject)
+            for kind in ("all", *dict.fromkeys(sorted(kinds, key=KINDS.index)))]  # fmt: skip
+    return SelfTest(len({copy.picture for copy in copies}), tuple(rows), "")
+
+
+def warnings(test: SelfTest) -> tuple[str, ...]:
+    """What a person should know, as sentences."""
+    if not test.kinds or test.kinds[0].auroc >= BLIND:
+        return ()
+    over = test.kinds[0]
+    blind = ", ".join(f"{seen.kind} ({seen.auroc:.2f})" for seen in sorted(test.kinds[1:], key=_auroc) if seen.auroc < BLIND)
+    return (
+        (
+            f"This expert cannot see defects of these kinds here: {blind}. Painted ones, from subtle to strong, are told from "
+            f"normal parts with an AUROC of {over.auroc:.2f} (90 %: {over.low:.2f} to {over.high:.2f}). Try a larger image size, "
+            "tiles, another backbone, or pictures that vary less."
+        ),
+    )
+
+
+def _auroc(seen: Seen) -> float:
+    return seen.auroc
+
+
+def _seen(normal: Sequence[float], kind: str, scores: Sequence[float], reject: float | None) -> Seen:
+    values = np.array([*normal, *scores])
+    defective = np.arange(len(values)) >= len(normal)
+    area, interval = auroc(values, defective), auroc_interval(values, defective)
+    if area is None or interval is None:
+        raise ValueError("no scores to compare")
+    found = None if reject is None else float(np.mean(np.asarray(scores) >= reject))
+    return Seen(kind, len(scores), area, *interval, found)
