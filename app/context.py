@@ -43,6 +43,27 @@ class Answerer(Protocol):
         ...
 
 
+class Watch:
+    """Which products were looked at for drift, and what was last seen."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[str, int] = {}
+        self._states: dict[str, str] = {}
+
+    def due(self, product: str, every: int) -> bool:
+        """Count one inspection; whether it is the first of the process, or one in `every`."""
+        with self._lock:
+            self._seen[product] = self._seen.get(product, -1) + 1
+            return self._seen[product] % every == 0
+
+    def changed(self, product: str, state: str) -> str | None:
+        """Keep the state; returns the one before."""
+        with self._lock:
+            before, self._states[product] = self._states.get(product), state
+            return before
+
+
 @dataclass
 class Context:
     """The service's parts, wired."""
@@ -53,6 +74,7 @@ class Context:
     pool: Pool
     metrics: Metrics
     answerer: Answerer
+    drift: Watch = field(default_factory=Watch)
     decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
     """Held while a picture is in memory decoded, outside the pool."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspection.bounds import Risk
-from inspection.calibration import Calibration
+from inspection.evidence import Thresholds
 
 LEAST_NORMALS = 8
 """Fewer held-out scores have ranks too coarse to compare with."""
@@ -30,6 +31,24 @@ class State(StrEnum):
     STEADY = "steady"
     DRIFTING = "drifting"
     TOO_FEW = "too_few"
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a recipe's calibration promises."""
+
+    thresholds: Thresholds
+    review: Risk | None
+    reject: Risk | None
+    held_out_scores: tuple[float, ...]
+    spread: float | None
+    """Standard deviation of their logarithms."""
+
+    @classmethod
+    def of(cls, card: Mapping[str, Any]) -> Promise:
+        """From the `calibration` of a recipe.json."""
+        review, reject = (card[name] and Risk(**card[name]) for name in ("review_risk", "reject_risk"))
+        return cls(Thresholds(**card["thresholds"]), review, reject, tuple(card["held_out_scores"]), card["s"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +89,8 @@ class Drift:
     advice: str
 
 
-def drift(card: Calibration, scores: Sequence[float], decisions: Sequence[bool | None]) -> Drift:
-    """Compare the stream, oldest first, with the calibration's held-out scores.
+def drift(promise: Promise, scores: Sequence[float], decisions: Sequence[bool | None]) -> Drift:
+    """Compare the stream, oldest first, with the held-out scores of the recipe.
 
     `scores`: raw ones by this recipe. `decisions`: a person's newest word, `True` good, `False` defective, `None` nobody looked.
     Three signals, each robust to a minority of defects: a capped one-sided CUSUM (Page 1954) of the ranks among the held-out
@@ -80,29 +99,28 @@ def drift(card: Calibration, scores: Sequence[float], decisions: Sequence[bool |
     good parts over a limit than its risk's interval allows. Ranks need no law of the scores; the same number of normals gives
     the same rate of false alarms. Autocorrelated scores (a still line) give more.
     """
-    limits, k, n = card.thresholds, len(card.held_out_scores), len(scores)
-    risks = (card.review_risk, card.reject_risk)
-    if limits.review is None or limits.reject is None or risks[0] is None or risks[1] is None or k < LEAST_NORMALS:
+    limits, k, n = promise.thresholds, len(promise.held_out_scores), len(scores)
+    if limits.review is None or limits.reject is None or promise.review is None or promise.reject is None or k < LEAST_NORMALS:
         advice = f"The recipe holds {k} held-out scores; {LEAST_NORMALS} are needed: enroll it on more normal pictures."
         return Drift(State.TOO_FEW, (), None, n, 0, None, None, None, None, advice)
     seen, bad = np.asarray(scores, float), np.array([word is False for word in decisions], bool)
     good = np.array([word is True for word in decisions], bool)
     under = seen < limits.review
     ranked, flagged = under & ~bad, ~under & ~good & ~bad
-    reference = np.sort([score for score in card.held_out_scores if score < limits.review])
+    reference = np.sort([score for score in promise.held_out_scores if score < limits.review])
     slack = _slack(len(reference))
     steps = np.where(ranked, ranks(reference, seen) - 0.5 - slack, 0.0)
     shifted, moved_at = _cusum(steps, _LIMIT)
     mostly, flagged_at = _cusum(np.where(flagged, 0.5, np.where(bad, 0.0, -0.5)), _FLAGGED_LIMIT)
-    review = _rate(risks[0], seen >= limits.review, good, bad)
-    reject = _rate(risks[1], seen >= limits.reject, good, bad)
+    review = _rate(promise.review, seen >= limits.review, good, bad)
+    reject = _rate(promise.reject, seen >= limits.reject, good, bad)
     exceeded = any(_clopper_pearson(r.confirmed, r.parts, _SURE)[0] > r.promised.high for r in (review, reject))
     found = {"scores_shifted": shifted, "most_flagged": mostly, "rate_exceeded": exceeded}
     signals = tuple(name for name, on in found.items() if on)
     starts = [at for on, at in ((shifted, moved_at), (mostly, flagged_at)) if on]
     since, compared = min(starts, default=None), int(ranked.sum())
     state = State.DRIFTING if signals else State.STEADY if compared >= LEAST_PARTS else State.TOO_FEW
-    moved = _moved(card, seen[since or 0 :][~bad[since or 0 :]])
+    moved = _moved(promise, seen[since or 0 :][~bad[since or 0 :]])
     advice = _advice(state, signals, compared)
     return Drift(state, signals, since, n, compared, moved, _least_shift(slack), review, reject, advice)
 
@@ -148,12 +166,12 @@ def _clopper_pearson(count: int, of: int, confidence: float = _CONFIDENCE) -> tu
     return low, float(betaincinv(count + 1, of - count, 1 - tail)) if count < of else 1.0
 
 
-def _moved(card: Calibration, scores: NDArray[np.float64]) -> float | None:
-    if not len(scores) or not card.s:
+def _moved(promise: Promise, scores: NDArray[np.float64]) -> float | None:
+    if not len(scores) or not promise.spread:
         return None
     tiny = np.finfo(float).tiny
-    now, then = (float(np.quantile(np.log(np.maximum(x, tiny)), 0.25)) for x in (scores, card.held_out_scores))
-    return (now - then) / card.s
+    now, then = (float(np.quantile(np.log(np.maximum(x, tiny)), 0.25)) for x in (scores, promise.held_out_scores))
+    return (now - then) / promise.spread
 
 
 def _advice(state: State, signals: tuple[str, ...], compared: int) -> str:

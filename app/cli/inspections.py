@@ -1,4 +1,4 @@
-"""kensor inspect | ask."""
+"""kensor inspect | ask | drift."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(inspect)
     app.command()(ask)
+    app.command()(drift)
 
 
 def inspect(
@@ -114,3 +115,36 @@ def ask(
     if answer["own_words"] != answer["answer"]:
         lines.append(f"  the model's own words: {answer['own_words']}")
     show(answer | {"inspection_id": inspection}, as_json, lines)
+
+
+def drift(
+    product: str,
+    recipe: Annotated[int | None, typer.Option(min=1, help="Default: the promoted one.")] = None,
+    station: Annotated[str | None, typer.Option(help="Parts of this station only.")] = None,
+    window: Annotated[int, typer.Option(min=30, max=10_000, help="Newest parts looked at.")] = 2000,
+    as_json: Json = False,
+) -> None:
+    """Do the parts still score as the normal pictures did? Realised rates beside the promised ones, and what to do."""
+    from app.services import drift as service
+
+    with record() as ctx, ctx.database.read() as session:
+        found = service.report(session, product, recipe, station, window)
+    show(found, as_json, _drift_lines(found))
+
+
+def _drift_lines(found: dict[str, Any]) -> Iterator[str]:
+    since, shift = found["since"], found["shift"]
+    when = f" since {since['created_at']}{' or earlier' if since['or_earlier'] else ''}" if since else ""
+    where = f", station {found['station']}" if found["station"] else ""
+    yield f"{found['product']}, recipe {found['recipe']}{where}: {found['state']}{when}. {found['advice']}"
+    yield f"  {found['parts']} parts in the window, {found['compared']} compared"
+    if shift is not None:
+        yield f"  shift {shift:+.2f} standard deviations of the normals' scores; under {found['least_shift']:.2f} none is told"
+    for name in ("review", "reject"):
+        if found[name] is not None:
+            rate = found[name]
+            seen = f"{rate['low']:.2%} to {rate['high']:.2%} ({rate['confirmed']} confirmed good, {rate['open']} not looked at)"
+            promised = f"{rate['promised']:.2%} ({rate['promised_low']:.2%} to {rate['promised_high']:.2%})"
+            yield f"  sound parts over the {name} limit: promised {promised}; seen {seen}"
+    if found["state"] == "drifting" and found["candidates"]:
+        yield f"  confirmed good, newest first: {', '.join(found['candidates'][:5])}"

@@ -11,8 +11,8 @@ from app.dependencies import Ctx, Engineer, ProductName, Read, RowId, Viewer, Wr
 from app.errors import Invalid
 from app.routes import After, Limit
 from app.schemas.common import Page, Text
-from app.schemas.products import ImageView, ProductIn, ProductPatch, ProductView, Uploaded
-from app.services import images, products
+from app.schemas.products import FromInspections, ImageView, ProductIn, ProductPatch, ProductRecord, ProductView, Uploaded
+from app.services import drift, images, products
 
 router = APIRouter(prefix="/v1/products", tags=["products"])
 Kind = Literal["normal", "defect", "test"]
@@ -35,9 +35,10 @@ def listed(session: Read, caller: Viewer, archived: bool = False, cursor: After 
 
 
 @router.get("/{product}")
-def show(product: ProductName, session: Read, caller: Viewer) -> ProductView:
-    """One product."""
-    return ProductView.model_validate(products.get(session, product))
+def show(product: ProductName, session: Read, caller: Viewer) -> ProductRecord:
+    """One product, and whether its parts drift."""
+    row = ProductView.model_validate(products.get(session, product))
+    return ProductRecord.model_validate(row.model_dump() | {"drift": drift.brief(session, product)})
 
 
 @router.patch("/{product}")
@@ -76,6 +77,12 @@ def upload(
         label=label,
         mask=mask.file.read(most) if mask else None,
     )
+
+
+@router.post("/{product}/images:from-inspections", status_code=201)
+def from_inspections(product: ProductName, body: FromInspections, ctx: Ctx, caller: Engineer) -> Uploaded:
+    """Take inspected pictures that a person reviewed as good as normal ones."""
+    return images.from_inspections(ctx, product, body, caller.name)
 
 
 @router.get("/{product}/images")

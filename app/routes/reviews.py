@@ -1,4 +1,4 @@
-"""`/v1/inspections/{id}/reviews`, `/v1/queue`, `/v1/reports/summary`."""
+"""`/v1/inspections/{id}/reviews`, `/v1/queue`, `/v1/reports/summary`, `/v1/reports/drift`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from app.db.queries.inspections import Filter
 from app.dependencies import Operator, Read, RowId, Viewer, Write
 from app.routes import After, Limit
 from app.routes.inspections import chosen
-from app.schemas.common import Page, VerdictName
+from app.schemas.common import Name, Page, Tag, VerdictName
+from app.schemas.drift import Drift
 from app.schemas.inspections import InspectionView
 from app.schemas.reviews import ReviewIn, ReviewView, Summary
-from app.services import inspections, reviews
+from app.services import drift, inspections, reviews
 
 router = APIRouter(prefix="/v1", tags=["reviews"])
 
@@ -49,3 +50,16 @@ def queue(
 def summary(session: Read, caller: Viewer, what: Annotated[Filter, Depends(chosen)]) -> Summary:
     """Simple counts: verdicts, what people said of them, answers."""
     return Summary(**reviews.summary(session, what))
+
+
+@router.get("/reports/drift")
+def drift_report(
+    session: Read,
+    caller: Viewer,
+    product: Annotated[Name, Query()],
+    recipe: Annotated[int | None, Query(ge=1, lt=2**31, description="Default: the promoted one.")] = None,
+    station: Tag | None = None,
+    window: Annotated[int, Query(ge=30, le=10_000, description="Newest parts looked at.")] = drift.WINDOW,
+) -> Drift:
+    """Whether parts still score as the recipe's normals did, and what rates the limits really give."""
+    return Drift(**drift.report(session, product, recipe, station, window))

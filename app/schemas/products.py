@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from app.schemas.common import Body, Name, Refused, Text, View
+from app.schemas.common import Body, Name, Refused, Text, Time, View
+from app.schemas.drift import DriftBrief
 
 
 class ProductIn(Body):
@@ -35,6 +36,12 @@ class ProductView(View):
     archived_at: datetime | None
 
 
+class ProductRecord(ProductView):
+    """A product, and whether its parts drift; `None`: it has no promoted recipe."""
+
+    drift: DriftBrief | None
+
+
 class ImageView(View):
     """A picture given for enrolment or tests."""
 
@@ -49,6 +56,23 @@ class ImageView(View):
     height: int
     bytes: int
     created_at: datetime
+
+
+InspectionId = Annotated[Text, StringConstraints(min_length=1, max_length=36)]
+
+
+class FromInspections(Body):
+    """Inspected pictures to take as normal ones: those named, or all (`since` a time) that a person reviewed as good."""
+
+    inspections: Annotated[list[InspectionId], Field(max_length=1000, default_factory=list)]
+    reviewed_good: bool = False
+    since: Time | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if bool(self.inspections) == self.reviewed_good or (self.since is not None and not self.reviewed_good):
+            raise ValueError("give `inspections`, or `reviewed_good` and perhaps `since`")
+        return self
 
 
 class Uploaded(BaseModel):

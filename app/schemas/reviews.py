@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.schemas.common import Body, Text, View
+from app.schemas.drift import DriftBrief
 
 
 class ReviewView(View):
@@ -43,3 +44,5 @@ class Summary(BaseModel):
     agreement: dict[str, dict[str, int]]
     questions: int
     groundings: dict[str, int]
+    drift: DriftBrief | None
+    """Of the product asked for; `None` without one, or where it has no promoted recipe."""

@@ -23,7 +23,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.pool import Judged
 from app.schemas.fields import InspectFields
 from app.security import Principal
-from app.services import idempotency, recipes
+from app.services import drift, idempotency, recipes
 from app.services.idempotency import Once, Reply
 from inspection import header
 from inspection.evidence import Finding, MapStats, Outcome, Thresholds
@@ -103,6 +103,7 @@ def record(
     reply = idempotency.write(ctx, request, work)
     if not reply.replayed:
         ctx.metrics.verdicts.labels(row.verdict).inc()
+        drift.watch(ctx, plan.product)
     return reply
 
 

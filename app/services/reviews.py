@@ -13,7 +13,7 @@ from app.db.tables import Review
 from app.errors import Conflict, Invalid
 from app.schemas.reviews import ReviewIn
 from app.security import Principal
-from app.services import inspections, products
+from app.services import drift, inspections
 
 
 def add(session: Session, inspection_id: str, body: ReviewIn, caller: Principal) -> Review:
@@ -45,8 +45,7 @@ def listed(session: Session, inspection_id: str) -> list[Review]:
 
 def summary(session: Session, what: Filter) -> dict[str, Any]:
     """Simple counts over a filter of inspections."""
-    if what.product is not None:
-        products.get(session, what.product)
+    state = None if what.product is None else drift.brief(session, what.product)
     verdicts = dict.fromkeys(("pass", "review", "reject"), 0) | queries.verdict_counts(session, what)
     agreement: dict[str, dict[str, int]] = {}
     for verdict, decision, n in queries.agreement(session, what):
@@ -59,4 +58,5 @@ def summary(session: Session, what: Filter) -> dict[str, Any]:
         "agreement": agreement,
         "questions": sum(groundings.values()),
         "groundings": groundings,
+        "drift": state,
     }

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from inspection.calibration import Calibration, calibrate
-from inspection.drift import Drift, State, drift, ranks
+from inspection.calibration import calibrate
+from inspection.drift import Drift, Promise, State, drift, ranks
 
 
-def recipe(rng: np.random.Generator, k: int = 100) -> Calibration:
-    held_out = np.exp(0.1 * rng.normal(size=k))
-    return calibrate(held_out, held_out)
+def promise(held_out: np.ndarray) -> Promise:
+    return Promise.of(asdict(calibrate(held_out, held_out)))
+
+
+def recipe(rng: np.random.Generator, k: int = 100) -> Promise:
+    return promise(np.exp(0.1 * rng.normal(size=k)))
 
 
 def parts(rng: np.random.Generator, n: int, shift: float = 0.0, defects: float = 0.0, at: float = 3.0) -> np.ndarray:
@@ -23,11 +28,11 @@ def parts(rng: np.random.Generator, n: int, shift: float = 0.0, defects: float =
     return np.exp(0.1 * (rng.normal(size=n) + place))
 
 
-def judged(card: Calibration, scores: np.ndarray, decisions: list[bool | None] | None = None) -> Drift:
+def judged(card: Promise, scores: np.ndarray, decisions: list[bool | None] | None = None) -> Drift:
     return drift(card, scores.tolist(), [None] * len(scores) if decisions is None else decisions)
 
 
-def alarms(card: Calibration, scores: np.ndarray, every: int = 50) -> int:
+def alarms(card: Promise, scores: np.ndarray, every: int = 50) -> int:
     """How often looking again and again at the growing stream turns to `drifting`."""
     states = [judged(card, scores[:n]).state is State.DRIFTING for n in range(every, len(scores) + 1, every)]
     return int(np.sum(np.diff([False, *states]) > 0))
@@ -54,7 +59,7 @@ def test_too_few_normals_or_parts_are_said() -> None:
     rng = np.random.default_rng(0)
     few, enough = recipe(rng, 7), recipe(rng, 8)
     assert judged(few, parts(rng, 500)).state is State.TOO_FEW and "more normal" in judged(few, parts(rng, 500)).advice
-    assert judged(calibrate([1.0, 2.0], [1.0, 2.0]), parts(rng, 500)).review is None
+    assert judged(promise(np.array([1.0, 2.0])), parts(rng, 500)).review is None
     assert judged(enough, parts(rng, 29)).state is State.TOO_FEW
     assert judged(enough, parts(rng, 200)).state is State.STEADY
     nothing = judged(enough, np.array([]))
@@ -93,7 +98,7 @@ def test_rates_stand_between_what_was_confirmed_and_what_is_open() -> None:
     rate = found.review
     assert rate is not None and (rate.parts, rate.confirmed, rate.open) == (98, 4, 4)
     assert rate.low == pytest.approx(beta.ppf(0.05, 4, 95)) and rate.high == pytest.approx(beta.ppf(0.95, 9, 90))
-    assert rate.promised == card.review_risk and found.reject is not None and found.reject.low == 0.0
+    assert rate.promised == card.review and found.reject is not None and found.reject.low == 0.0
     broken = judged(card, np.array([over] * 40 + [under] * 100), [True] * 140)
     assert broken.signals == ("rate_exceeded",) and broken.since is None and "confirmed good" in broken.advice
 
@@ -109,7 +114,7 @@ def test_the_direction_is_up_only() -> None:
 def test_units_and_power_laws_change_nothing(seed: int, scale: float, power: float) -> None:
     rng = np.random.default_rng(seed)
     held_out, stream = np.exp(0.1 * rng.normal(size=20)), parts(rng, 120, 0.8)
-    one, other = (judged(calibrate(h, h), s) for h, s in ((held_out, stream), (scale * held_out**power, scale * stream**power)))
+    one, other = (judged(promise(h), s) for h, s in ((held_out, stream), (scale * held_out**power, scale * stream**power)))
     assert (one.state, one.signals, one.since, one.compared) == (other.state, other.signals, other.since, other.compared)
     assert one.shift == pytest.approx(other.shift)
 
