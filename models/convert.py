@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from models import backbones, catalog
+from models.backbones.quantised import int8
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -179,11 +180,11 @@ def graph(name: str, size: str, path: Path) -> None:
     networks.export(backbones.build(name), backbones.spec(name), int(size), path)  # type: ignore[arg-type]
 
 
-KINDS: dict[str, Callable[[Path, Path], None]] = {"lite0": lite0, "dinov2": dinov2, "llama": llama}
+KINDS: dict[str, Callable[[Path, Path], None]] = {"lite0": lite0, "dinov2": dinov2, "llama": llama, "int8": int8}
 
 
 def main(kind: str, source: str, target: str, *more: str) -> None:
-    """`KIND MEMBER FOLDER` converts a weight, `graph NAME SIZE FILE` exports a backbone."""
+    """`KIND MEMBER FOLDER` converts a weight, `graph NAME SIZE FILE` exports a backbone, `int8 GRAPH FILE` makes it smaller."""
     if kind == "graph":
         graph(source, target, Path(more[0]))
     else:

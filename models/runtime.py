@@ -31,9 +31,12 @@ def session(graph: str | bytes, threads: int = 1) -> onnxruntime.InferenceSessio
 class Backbone:
     """A backbone's graph in onnxruntime: preprocessed pictures → patch features, bit for bit the same at every batch size."""
 
-    def __init__(self, name: str, size: int, threads: int = 1) -> None:
-        """Load the graph of `name` for `size`×`size` pictures; `threads` also bounds the process's BLAS (one setting for all)."""
-        path = backbones.graph(name, size)
+    def __init__(self, name: str, size: int, threads: int = 1, precision: backbones.Precision = "float32") -> None:
+        """Load the graph of `name` for `size`×`size` pictures; `threads` also bounds the process's BLAS (one setting for all).
+
+        Raises as `backbones.graph`.
+        """
+        path = backbones.graph(name, size, precision)
         self.name, self.size, self.spec = name, size, backbones.spec(name)
         self._session = session(str(path), threads)
         self._input = self._session.get_inputs()[0].name

@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GRAPHS = 2
 """Raised when the exported graph changes its meaning, so that old ones are made again."""
+Precision = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -148,19 +149,25 @@ def build(name: str) -> torch.nn.Module:
     return networks.features(known, catalog.locate(known.weights) / catalog.TENSORS)
 
 
-def graph(name: str, size: int) -> Path:
+def graph(name: str, size: int, precision: Precision = "float32") -> Path:
     """The backbone as an ONNX file for pictures of one size, any batch: `[B, 3, size, size]` → `[B, h*w, D]`, float32.
 
+    With `int8` a ViT's products with its weights are of whole numbers: twice as fast, and other features, so a recipe keeps
+    to one precision. Numbers are scaled by the whole batch there: features are the same only one picture at a time.
     Made once, in a process of its own so that the caller never imports torch; made again when the file was changed.
-    Raises as `build`, ValueError for a size the backbone cannot take, and catalog.PullFailed.
+    Raises as `build`, ValueError for a size or precision the backbone cannot take, and catalog.PullFailed.
     """
     known = spec(name)
     known.grid(size)
+    if precision == "int8" and not known.l2_normalised:
+        raise ValueError(f"int8 is for transformers (dinov2_vits14), which {name} is not; take float32")
     folder = catalog.locate(known.weights)
     made_of = [GRAPHS, asdict(known), catalog.entries()[known.weights].sha256]
-    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
-    path = catalog.home() / "graphs" / f"{folder.name}-{size}-{key}.onnx"
+    kind = "" if precision == "float32" else f"-{precision}"
+    key = hashlib.sha256(json.dumps([*made_of, *([precision] if kind else [])]).encode()).hexdigest()[:12]
+    path = catalog.home() / "graphs" / f"{folder.name}-{size}{kind}-{key}.onnx"
     if not _intact(path):
+        source = ["graph", name, str(size)] if precision == "float32" else [precision, str(graph(name, size))]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
@@ -168,7 +175,7 @@ def graph(name: str, size: int) -> Path:
                     for stale in path.parent.glob(f".{path.name}-*"):
                         stale.unlink(missing_ok=True)  # of a killed export: the lock is ours
                     with files.replaced(path) as scratch:
-                        packages.convert(["graph", name, str(size), str(scratch)], what=f"export {name} at {size} px")
+                        packages.convert([*source, str(scratch)], what=f"export {name} at {size} px")
                     files.trust(path.with_suffix(".json"), {path.name: files.file_sha256(path)})
         except OSError as error:
             raise catalog.PullFailed(

@@ -21,6 +21,7 @@ from skimage import data
 from models import backbones, catalog
 from models.backbones import networks
 from models.catalog import TENSORS, files, packages
+from models.runtime import Backbone
 
 NAMES = ("efficientnet_lite0", "dinov2_vits14")
 
@@ -131,6 +132,23 @@ def test_graph_of_another_size_is_made_on_demand_without_torch_here(fresh: Path,
         expected = backbones.build(name)(torch.from_numpy(images)).flatten(2).transpose(1, 2).numpy()
     assert found.shape == (3, height * width, backbones.spec(name).width)
     assert np.abs(found - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_int8_graph_stands_beside_the_float32_one() -> None:
+    whole, small = (backbones.graph("dinov2_vits14", 224, precision) for precision in ("float32", "int8"))
+    assert whole != small and small.stat().st_size < whole.stat().st_size / 3
+    operations = [node.op_type for node in onnx.load(str(small)).graph.node]
+    # four products a block with weights (qkv, proj, fc1, fc2), two among tokens
+    assert operations.count("MatMulInteger") == 9 * 4 and operations.count("MatMul") == 9 * 2
+    one, other = Backbone("dinov2_vits14", 224), Backbone("dinov2_vits14", 224, precision="int8")
+    images = photographs("dinov2_vits14", 224)
+    exact, found = one.features(images), other.features(images)
+    assert np.allclose(np.linalg.norm(found, axis=2), 1, atol=1e-5)
+    assert 0 < np.linalg.norm(found - exact, axis=2).mean() < 0.15  # normal patches lie some 0.3 from their nearest
+    assert other.nbytes < one.nbytes / 3
+    assert (other.features(images[1:2]) == found[1:2]).all()
+    with pytest.raises(ValueError, match="int8 is for transformers"):
+        backbones.graph("efficientnet_lite0", 224, "int8")
 
 
 def test_changed_graph_is_made_again_and_a_whole_one_is_not(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
