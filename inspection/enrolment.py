@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -50,10 +50,13 @@ def enroll(
     region: np.ndarray | None = None,
     limits: Limits = Limits(),
     created_at: str | None = None,
+    extension: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> Recipe:
     """Make a recipe from normal pictures and write it to a new `folder`, in one step.
 
-    `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at.
+    `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at. `extension` and `remarks` (extension.py) go
+    into its options and before its warnings.
     `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `selftest`, `calibrate`, `golden`. The same
     pictures and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
     `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
@@ -102,7 +105,7 @@ def enroll(
     card = calibrate(scores[:held], peaks[:held], options.false_reject_rate, options.review_rate)
     card = replace(card, warnings=(*card.warnings, *notes(options.expert, state, len(normals))))
     seen = selftest.judge(scores[:held], copies, scores[held:], card.thresholds.reject)
-    warnings += [*card.warnings, *odd(normals, card.held_out_scores), *selftest.warnings(seen)]
+    warnings = [*remarks, *warnings, *card.warnings, *odd(normals, card.held_out_scores), *selftest.warnings(seen)]
     draft = Recipe(
         product=product,
         expert=options.expert,
@@ -112,7 +115,7 @@ def enroll(
         tile=view.tile,
         score_rule=view.rule,
         weights_sha256=weights_sha256(options.backbone),
-        options=asdict(options),
+        options=asdict(options) | ({"extension": dict(extension)} if extension else {}),
         calibration=card,
         self_test=seen,
         gate=gate([n.seen for n in normals]),

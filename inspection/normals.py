@@ -77,10 +77,10 @@ def distinct(given: list[Normal]) -> tuple[list[Normal], list[str]]:
         raise EnrolmentRefused(f"All {len(given)} pictures are identical: they say nothing about how normal parts vary.")
     warnings = []
     if copies:
-        warnings.append(f"{len(copies)} pictures are copies of others and were used once: {_some(copies)}.")
+        warnings.append(f"{len(copies)} pictures are copies of others and were used once: {some(copies)}.")
     sizes = sorted({(n.seen.width, n.seen.height) for n in normals})
     if len(sizes) > 1:
-        warnings.append(f"The pictures have {len(sizes)} sizes, {_some([f'{w} × {h}' for w, h in sizes])}: one is made of all.")
+        warnings.append(f"The pictures have {len(sizes)} sizes, {some([f'{w} × {h}' for w, h in sizes])}: one is made of all.")
     return normals, warnings
 
 
@@ -95,8 +95,9 @@ def odd(normals: Sequence[Normal], held_out_scores: Sequence[float]) -> list[str
         if scores[number] <= limit:
             break
         found.append(f"{normals[number].name} (score {scores[number]:.3g}, the others' bound {limit:.3g})")
-    return [f"Odd among the normals, most first; look whether they are good: {_some(found)}."] if found else []
+    return [f"Odd among the normals, most first; look whether they are good: {some(found)}."] if found else []
 
 
-def _some(items: Sequence[str], most: int = _SHOWN) -> str:
+def some(items: Sequence[str], most: int = _SHOWN) -> str:
+    """The first few, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bank import Bank
-from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, State, checked
+from models.experts.base import Cancelled, Copies, FeaturesRefused, FitCancelled, Floats, State, checked, numbered
 from models.experts.layout import Layout
 
 FOLDS = 10
@@ -35,6 +35,8 @@ class Inserted(NamedTuple):
     """The peaks of its map."""
     patches: list[Floats]
     """Its grid of patch distances, `[h, w]` each."""
+    altered: list[float]
+    """The scores of the copies, each like its original's."""
     before: list[float]
     """Its raw score by the standing bank alone."""
 
@@ -66,12 +68,14 @@ def insert(
     layout: Layout,
     most: int,
     first: int,
+    copies: Copies = (),
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Inserted:
     """Put the patches of new pictures, `[P, D]` each, into a PatchCore state, until all lie within its covering radius.
 
-    The bank grows to at most `most` rows; the new ones' `source` counts from `first`. Held-out scores: for each of at most
+    The bank grows to at most `most` rows; the new ones' `source` counts from `first`; `copies` are altered new pictures, to
+    be scored only. Held-out scores: for each of at most
     ten folds of the new pictures the insertion is done anew without them (decision 0003 says why taking their rows out
     afterwards would not do). Raises FeaturesRefused, FitCancelled.
     """
@@ -104,17 +108,22 @@ def insert(
     rows = chosen(everyone)
     scores, peaks = np.zeros(len(far)), np.zeros(len(far))
     grids: dict[int, Floats] = {}
+    altered = np.zeros(len(copies))
     for fold in np.array_split(np.random.default_rng(seed).permutation(len(far)), min(FOLDS, len(far))):
         others = everyone[~np.isin(owner, fold)]
         kept = rows if len(others) == len(everyone) else chosen(others)
         beside = Bank(patches[kept]) if len(kept) else None
         for number in fold:
-            look()
-            left = distances[number]
-            if beside is not None:
-                left = np.minimum(left, beside.nearest(features[number])[0])
-            raw = layout.raw(left, "nearest")
-            scores[number], peaks[number], grids[int(number)] = raw.score, raw.map.max(), raw.patches
+            for at, one in numbered(features, copies, number):
+                look()
+                left = distances[number] if at == number else search.nearest(one)[0]
+                if beside is not None:
+                    left = np.minimum(left, beside.nearest(one)[0])
+                raw = layout.raw(left, "nearest")
+                if at == number:
+                    scores[number], peaks[number], grids[int(number)] = raw.score, raw.map.max(), raw.patches
+                else:
+                    altered[at - len(far)] = raw.score
     uncovered = 0
     if len(patches):
         reach = np.minimum(standing, Bank(patches[rows]).nearest(patches)[0]) if len(rows) else standing
@@ -131,6 +140,7 @@ def insert(
         scores=scores.tolist(),
         peaks=peaks.tolist(),
         patches=[grids[number] for number in range(len(far))],
+        altered=altered.tolist(),
         before=[layout.raw(one, "nearest").score for one in distances],
     )
 

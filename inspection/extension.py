@@ -1,0 +1,240 @@
+"""Normal pictures added to a recipe: what is new in them goes into its memory bank, the limits follow, the parent stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from safetensors.numpy import save as tensor_bytes
+
+from inspection import recipe as recipes
+from inspection import selftest
+from inspection.calibration import Calibration, calibrate
+from inspection.enrolment import Progress, Stop, enroll, features_file, stopper
+from inspection.evidence import Cancelled, EnrolmentRefused
+from inspection.gate import Gate, Look, gate
+from inspection.image import Limits, decode
+from inspection.inspector import Inspector
+from inspection.normals import Normal, checked, distinct, read, some
+from inspection.options import EnrolOptions
+from inspection.recipe import Golden, Recipe
+from models.experts import REGION, FeaturesRefused, FitCancelled, load_expert
+from models.experts.insertion import Inserted, doubles, insert
+from models.experts.layout import Layout
+
+LEAST = 32
+"""Pictures from which on a recipe is extended; a smaller one changes too much with each, and is quickly fitted anew."""
+GROWTH = 1.5
+"""Rows of the memory bank at most, over those of the first recipe of the line."""
+_RISE = 1.1
+_EACH = 2  # copies of each kind in the self-test, half an enrolment's: it is seconds that count here
+
+
+def extend(
+    parent: Path,
+    images: Sequence[bytes | Path],
+    folder: Path,
+    *,
+    originals: Callable[[str], bytes | Path] | None = None,
+    progress: Progress | None = None,
+    cancelled: Stop | None = None,
+    names: Sequence[str] | None = None,
+    limits: Limits = Limits(),
+    created_at: str | None = None,
+) -> Recipe:
+    """Make a recipe from the one in `parent` and further normal pictures, and write it to a new `folder`, in one step.
+
+    PatchCore keeps its bank and takes in the patches beyond its covering radius; the parent's held-out scores stay, which
+    bounds them from above, and the new pictures' come from insertions without them, like the self-test. PaDiM, the reference
+    expert and recipes of fewer than `LEAST` pictures are fitted anew from all pictures: `originals` gives the parent's by
+    digest (without it a small PatchCore recipe is extended all the same). `options["extension"]` says what it was made from.
+    Pictures that the parent has already are skipped.
+
+    Raises RecipeRefused (a parent that does not hold), EnrolmentRefused (bad pictures, nothing new), Cancelled,
+    models.catalog.CatalogError, OSError; in every case nothing is left behind.
+    """
+    tell, stop = progress or (lambda *_: None), stopper(cancelled)
+    if folder.exists():
+        raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
+    before = Inspector.load(parent, limits=limits).recipe
+    given = checked(images, names, limits, tell, stop)
+    unknown = [normal for normal in given if normal.sha256 not in before.normals]
+    if not unknown:
+        raise EnrolmentRefused(f"The recipe has all {len(given)} pictures already: there is nothing to add.", known=len(given))
+    normals, remarks = distinct(unknown)
+    if len(unknown) < len(given):
+        remarks.insert(0, f"{len(given) - len(unknown)} of {len(given)} pictures are in the recipe already.")
+    remarks += _unlike(before.gate, normals)
+    lineage = before.options.get("extension", {})
+    state = recipes.arrays(parent, before)
+    extension = {
+        "parents": [*lineage.get("parents", ()), before.sha256],
+        "pictures": len(normals),
+        "first_rows": lineage.get("first_rows", len(state.get("memory_bank", ()))),
+    }
+    small = len(before.normals) < LEAST
+    if before.expert != "patchcore" or (small and (originals is not None or len(before.calibration.held_out_scores) < 3)):
+        if originals is None:
+            raise EnrolmentRefused(
+                "This recipe grows by being fitted anew, and its own pictures are not here: enroll the product with all of them."
+            )
+        why = f"of fewer than {LEAST} pictures" if before.expert == "patchcore" else f"of the {before.expert} expert"
+        remarks.insert(0, f"A recipe {why} is not extended: this one was fitted anew from all pictures.")
+        return enroll(
+            [*(originals(sha256) for sha256 in before.normals), *(n.source for n in normals)],
+            folder,
+            product=before.product,
+            options=EnrolOptions(**{name: value for name, value in before.options.items() if name != "extension"}),
+            progress=progress,
+            cancelled=cancelled,
+            names=[*before.normals, *(n.name for n in normals)],
+            region=_whole(state.get(REGION), normals[0].seen),
+            limits=limits,
+            created_at=created_at,
+            extension={**extension, "refitted": True},
+            remarks=remarks,
+        )
+    view, region = before.view, state.get(REGION)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        pixels = (read(normal.source, limits).pixels for normal in normals)
+        with features_file(pixels, len(normals), before.expert, view, folder.parent, tell, stop, region) as features:
+            added, copies = list(features), selftest.plan([n.pixels_sha256 for n in normals], "extension", _EACH)
+            spoilt = selftest.painted(copies, lambda at: read(normals[at].source, limits).pixels, _whole(region, normals[0].seen))
+            with features_file(
+                spoilt, len(copies), before.expert, view, folder.parent, tell, stop, region, "selftest"
+            ) as painted:
+                tell("coreset", 0, len(normals))
+                found = insert(
+                    added,
+                    state,
+                    layout=Layout(view, region),
+                    most=max(len(state["memory_bank"]), round(GROWTH * extension["first_rows"])),
+                    first=len(before.normals),
+                    copies=[(copy.picture, one) for copy, one in zip(copies, painted, strict=True)],
+                    seed=before.options["seed"],
+                    cancelled=cancelled,
+                )
+            alike = doubles(added, found.radius)
+            tell("coreset", len(normals), len(normals))
+    except FitCancelled as error:
+        raise Cancelled("The extension was cancelled.") from error
+    except FeaturesRefused as error:
+        raise EnrolmentRefused(f"The pictures cannot be added: {error}.") from error
+    old = before.calibration
+    card = calibrate(
+        [*old.held_out_scores, *found.scores],
+        [*old.held_out_peaks, *found.peaks],
+        old.false_reject_rate,
+        old.review_rate,
+    )
+    tell("calibrate", len(normals), len(normals))
+    seen = selftest.judge(card.held_out_scores, copies, found.altered, card.thresholds.reject)
+    doubtful = _doubtful(old, found.scores)
+    draft = replace(
+        before,
+        options={
+            **before.options,
+            "extension": {
+                **extension,
+                "refitted": False,
+                "radius": found.radius,
+                "inserted": int(found.rows.sum()),
+                "doubtful": [normals[at].sha256 for at in doubtful],
+            },
+        },
+        calibration=card,
+        self_test=seen,
+        gate=_widened(before.gate, [n.seen for n in normals]),
+        heatmap_max=2 * card.finding_limit if card.finding_limit else before.heatmap_max,
+        golden=(),
+        normals=(*before.normals, *(n.sha256 for n in normals)),
+        warnings=(
+            *(w for w in before.warnings if w not in (*old.warnings, *selftest.warnings(before.self_test))),
+            *remarks,
+            *_remarks(normals, doubtful, alike, found, old, card),
+            *card.warnings,
+            *selftest.warnings(seen),
+        ),
+        files={},
+        libraries={name: version(name) for name in before.libraries},
+        created_at=created_at or datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    inspector = Inspector(draft, load_expert(before.expert, found.state, view), limits)
+    files = {golden.file: (parent / golden.file).read_bytes() for golden in before.golden}
+    scored = []
+    for done, one in enumerate(before.golden, 1):
+        stop()
+        raw = inspector.score(decode(files[one.file]).pixels)
+        scored.append(Golden(one.file, one.kind, raw.score, float(raw.map.max())))
+        tell("golden", done, len(before.golden))
+    files[recipes.ARRAYS[before.expert]] = tensor_bytes({name: np.ascontiguousarray(a) for name, a in found.state.items()})
+    return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
+
+
+def _doubtful(parent: Calibration, scores: Sequence[float]) -> list[int]:
+    """New pictures over the parent's reject limit though the other new ones were added: not what those have in common."""
+    limit = parent.thresholds.reject
+    return [] if limit is None else [int(at) for at in np.argsort(scores)[::-1] if scores[at] >= limit]
+
+
+def _remarks(
+    normals: list[Normal],
+    doubtful: list[int],
+    alike: list[tuple[int, int]],
+    found: Inserted,
+    old: Calibration,
+    new: Calibration,
+) -> list[str]:
+    """What a person should know of the pictures added, and of what they did."""
+    notes = []
+    if doubtful:
+        listed = some([f"{normals[at].name} (score {found.scores[at]:.3g})" for at in doubtful])
+        notes.append(
+            f"Over the parent's reject limit ({old.thresholds.reject:.3g}) even beside the other pictures added, most first; "
+            f"look whether they are good, since parts like them pass more easily now: {listed}."
+        )
+    if alike:
+        pairs = some([f"{normals[b].name} = {normals[a].name}" for a, b in alike])
+        notes.append(
+            f"Hardly to be told apart, as if one part was taken twice; such pictures make the limits too tight: {pairs}."
+        )
+    if found.uncovered:
+        notes.append(
+            f"The memory bank is full ({GROWTH:g} × its first rows): {found.uncovered} new patches found no room. "
+            "Enroll anew from all normal pictures."
+        )
+    before, after = old.thresholds.reject, new.thresholds.reject
+    if before and after and after > _RISE * before:
+        notes.append(f"The reject limit rose from {before:.3g} to {after:.3g}: defects may pass that were rejected before.")
+    return notes
+
+
+def _unlike(known: Gate, normals: list[Normal]) -> list[str]:
+    """New pictures that the parent's gate would send to a person."""
+    listed = [f"{n.name} ({', '.join(reasons)})" for n in normals if (reasons := known.reasons(n.seen))]
+    return [f"Unlike the recipe's own pictures; its gate lets such in from now on: {some(listed)}."] if listed else []
+
+
+def _widened(known: Gate, looks: Sequence[Look]) -> Gate:
+    """The range of both; where one says nothing, the other's."""
+    new = gate(looks)
+    ends: dict[str, Any] = {}
+    for end in (f.name for f in fields(known)):
+        pair = [value for value in (getattr(known, end), getattr(new, end)) if value is not None]
+        ends[end] = (min if end.endswith("_min") else max)(pair, default=None)
+    return Gate(**ends)
+
+
+def _whole(region: np.ndarray | None, seen: Look) -> np.ndarray | None:
+    """A region at the map's size, brought to the pictures'."""
+    if region is None:
+        return None
+    stretched: Any = cv2.resize(region, (seen.width, seen.height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(stretched)
