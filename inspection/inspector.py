@@ -74,6 +74,7 @@ class Inspector:
         gate_reasons = self.recipe.gate.reasons(look(picture))
         timings = {"decode": 1e3 * (perf_counter() - start)}
         raw = self.score(picture.pixels, timings)
+        gate_reasons += self.recipe.gate.distance_reasons(raw.patches)
         decision, reasons = verdict.decide(raw.score, limits, (*gate_reasons, *raw.reasons))
         start = perf_counter()
         flagged = decision is not Verdict.PASS and reasons != gate_reasons  # the gate doubts the picture, not the part
