@@ -18,6 +18,13 @@ def test_experts_are_timed_and_compared() -> None:
     assert set(figures["kensor_stages_ms"]) == {"decode", "features", "search", "map"}
     assert figures["score_difference"]["float64_search"] <= 1e-4
 
+    found = experts.search(rows=6000, compared=3)
+    assert (found["rows"], found["compared"]) == (6000, 3)
+    assert found["recall"] > 0.99 and found["score_apart"] <= 1e-6 and found["map_apart"] <= found["distance_apart"]
+
+    small = experts.precision(repeats=3)
+    assert small["int8_ms"][1] > 0 and 0 < small["feature_distance"] < 0.15
+
     chosen = experts.coreset(points=1500, rows=20, steps=4, repeats=2)
     assert (chosen["points"], chosen["rows"], chosen["anomalib_steps_measured"]) == (1500, 20, 4)
     # the steps measured stand for all, beside the projection

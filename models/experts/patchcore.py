@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
+from math import ceil
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,10 @@ from models.experts.layout import Layout
 
 ROWS = 2000
 BUDGET_MIB = 256
+HELD = 512
+"""Normal pictures held out at most: the bound rests on their largest quarter, and each fold costs a fit."""
+SEARCHED = 1 << 16
+"""Patches looked for at once: a picture in tiles has a hundred thousand, and a search copies what it is asked."""
 EXACT_SHARE = 50
 """One patch in so many is looked for in the whole bank, however large: those that the score and the map's peaks are made of."""
 
@@ -44,8 +50,8 @@ def fit_patchcore(
 
     All patches are kept while they are at most `rows`. Memory is bounded: no more than `budget_mib` of features (or three
     banks, where that is more) is held; when it is full, what came since is thinned to its own farthest-first coreset, and
-    so in the end are the coresets, which adds their covering radii. `progress(done, rows)` counts rows of the coreset being
-    chosen. Raises FeaturesRefused, FitCancelled.
+    so in the end are the coresets, which adds their covering radii. `progress(done, total)` counts rows chosen, `rows` for each
+    time the budget fills. Raises FeaturesRefused, FitCancelled.
     """
     if rows < 1:
         raise ValueError("a memory bank needs at least one row")
@@ -59,6 +65,12 @@ def fit_patchcore(
     held = np.empty((capacity, width), np.float32)  # pages are only touched as they fill
     picture = np.empty(capacity, np.int32)
     kept = full = 0  # held[:kept] are coresets, held[kept:full] came since
+    passed, points = 0, patches * len(features) if isinstance(features, Sized) else 0
+    total = rows * max(1, ceil(points / capacity))
+
+    def tell(length: int, done: int, of: int) -> None:
+        if progress is not None:  # what is thinned again, the coresets of coresets, is counted at the end
+            progress(min(total, int(total * (passed + length * done / of) / max(points, passed + length))), total)
 
     def thin(start: int, stop: int) -> int:
         from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
@@ -66,7 +78,11 @@ def fit_patchcore(
         if stop - start <= rows:
             return stop
         part, owner = held[start:stop], picture[start:stop]
-        picks, _ = farthest_first(part, rows, seed=seed, progress=progress, cancelled=cancelled)
+        picks, _ = farthest_first(
+            part, rows, seed=seed, progress=lambda done, of: tell(stop - start, done, of), cancelled=cancelled
+        )
+        nonlocal passed
+        passed += stop - start
         held[start : start + len(picks)] = part[picks]
         picture[start : start + len(picks)] = owner[picks]
         return start + len(picks)
@@ -95,30 +111,57 @@ def held_out(
     layout: Layout,
     copies: Copies = (),
     seed: int = 0,
+    progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
     """The number of each normal picture and copy, and its score by a bank that the picture had no part in; nothing for one.
 
-    A bank of all patches: the others' rows. A coreset is chosen anew, as large, without each fold of the pictures (ten
-    folds, five of more than 50 pictures, drawn by `seed`): every picture helped to choose the coreset, so to take its own
-    rows out would still score it too low. Raises FeaturesRefused, FitCancelled.
+    A bank of all patches: the others' rows. A coreset is chosen anew, as large, without each fold of the pictures (drawn by
+    `seed`; ten folds, of more than 50 pictures five): every picture helped to choose the coreset, so to take its own rows out
+    would still score it too low. Of more than `HELD` pictures the first `HELD` are scored, in as few folds as leave four fifths
+    of all in the bank. `progress(done, total)` counts the rows of all folds' fits. Raises FeaturesRefused, FitCancelled.
     """
-    bank, source = state["memory_bank"], state["source"]
+    bank, source, held = state["memory_bank"], state["source"], min(len(features), HELD)
     if len(features) < 2:
         return
     complete = len(bank) == sum(len(one) for one in features)
-    count = len(features) if complete else min(len(features), 10 if len(features) <= 50 else 5)
-    order = np.random.default_rng(seed).permutation(len(features))
-    for fold in np.array_split(order, count):
+    folds = held if complete else min(held, 10) if held <= 50 else ceil(5 * held / len(features))
+    for turn, fold in enumerate(np.array_split(np.random.default_rng(seed).permutation(held), folds)):
         if complete:
             others = bank[source != fold[0]]
         else:
-            kept = (features[i] for i in sorted(set(range(len(features))) - set(fold.tolist())))
-            others, _ = fit_patchcore(kept, rows=len(bank), seed=seed, cancelled=cancelled)
+            left_out = set(fold.tolist())
+            others, _ = fit_patchcore(
+                _Others(features, [n for n in range(len(features)) if n not in left_out]),
+                rows=len(bank),
+                seed=seed,
+                progress=None if progress is None else _turn(progress, turn, folds),
+                cancelled=cancelled,
+            )
         left = Bank(others)
         for number in sorted(fold.tolist()):
             for at, one in numbered(features, copies, number):
-                yield at, layout.raw(left.search(one, _sure(layout)), "nearest")
+                if cancelled is not None and cancelled():
+                    raise FitCancelled("the calibration was cancelled")
+                yield at, layout.raw(_found(left, one, layout), "nearest")
+
+
+def _turn(progress: Progress, turn: int, turns: int) -> Progress:
+    """The progress of one of several equal fits, as that of all."""
+    return lambda done, total: progress(turn * total + done, turns * total)
+
+
+class _Others(Sequence[Floats]):
+    """Some of the pictures' features, each read when it is looked at."""
+
+    def __init__(self, features: Sequence[Floats], numbers: Sequence[int]) -> None:
+        self._features, self._numbers = features, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._features[self._numbers[at]]
 
 
 class PatchCore:
@@ -147,7 +190,7 @@ class PatchCore:
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()
-        found = [self._bank.search(one, _sure(self._layout)) for one in features]
+        found = [_found(self._bank, one, self._layout) for one in features]
         searched = perf_counter()
         scores = [self._layout.raw(distances, "nearest") for distances in found]
         if timings is not None:
@@ -155,5 +198,12 @@ class PatchCore:
         return scores
 
 
-def _sure(layout: Layout) -> int:
+def sure(layout: Layout) -> int:
+    """How many of a picture's largest distances are looked for in the whole bank."""
     return max(layout.top, layout.count // EXACT_SHARE)
+
+
+def _found(bank: Bank, features: Floats, layout: Layout) -> Floats:
+    """The distances of one picture's patches `[P]`, those that its score and the map's peaks are made of exact."""
+    parts = [features[at : at + SEARCHED] for at in range(0, len(features), SEARCHED)]
+    return np.concatenate([bank.search(part, min(len(part), sure(layout))) for part in parts])
