@@ -85,6 +85,7 @@ def _inspector(expert: Expert, backbone: str, size: int, contents: Sequence[byte
         weights_sha256=weights_sha256(backbone),
         options={},
         calibration=calibration.calibrate(scores, peaks, 0.1, 0.2),
+        choice=None,
         self_test=selftest.judge((), (), (), None),
         gate=gate.gate([gate.look(one) for one in looks]),
         heatmap_max=max(peaks),

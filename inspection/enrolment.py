@@ -18,6 +18,7 @@ from safetensors.numpy import save as tensor_bytes
 from inspection import recipe as recipes
 from inspection import selftest
 from inspection.calibration import calibrate
+from inspection.choice import Pictures, choose
 from inspection.drawn import spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.gate import gate
@@ -57,9 +58,9 @@ def enroll(
 
     `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at. `extension` and `remarks` (extension.py) go
     into its options and before its warnings.
-    `progress(stage, done, total)` over the stages `decode`, `features`, `coreset`, `selftest`, `calibrate`, `golden`. The same
-    pictures and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in
-    `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
+    `progress(stage, done, total)` over the stages `decode`, `choose` (backbone `auto`), `features`, `coreset`, `selftest`,
+    `calibrate`, `golden`. The same pictures and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad
+    pictures: each named in `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
     models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
     """
     tell = progress or (lambda *_: None)
@@ -70,14 +71,21 @@ def enroll(
     given = checked(images, names, limits, tell, stop)
     normals, warnings = distinct(given)
     shapes = [(n.seen.height, n.seen.width) for n in normals]
-    options = resolved(options, [max(shape) for shape in shapes])
-    view = view_of(options, shapes)
-    inside = None if region is None else region_of(region, view, shapes)
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    digests, table = [n.pixels_sha256 for n in normals], None
+
+    def pixels_of(number: int) -> Pixels:
+        return read(normals[number].source, limits).pixels
+
     try:
-        pictures_read = (read(n.source, limits).pixels for n in normals)
+        if options.backbone == "auto":
+            options, table = choose(options, Pictures(digests, shapes, pixels_of), region, tell, stop)
+        options = resolved(options, [max(shape) for shape in shapes])
+        view = view_of(options, shapes)
+        inside = None if region is None else region_of(region, view, shapes)
+        pictures_read = (pixels_of(number) for number in range(len(normals)))
         with features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features:
             rows = bank_rows(options.coreset, features.shape)
             state = fit(
@@ -90,8 +98,8 @@ def enroll(
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            copies = selftest.plan([n.pixels_sha256 for n in normals], "selftest") if len(normals) >= selftest.LEAST else []
-            spoilt = selftest.painted(copies, lambda number: read(normals[number].source, limits).pixels, region)
+            copies = selftest.plan(digests, "selftest") if len(normals) >= selftest.LEAST else []
+            spoilt = selftest.painted(copies, pixels_of, region)
             with features_file(
                 spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
             ) as painted:
@@ -117,6 +125,7 @@ def enroll(
         weights_sha256=weights_sha256(options.backbone),
         options=asdict(options) | ({"extension": dict(extension)} if extension else {}),
         calibration=card,
+        choice=table,
         self_test=seen,
         gate=gate([n.seen for n in normals]),
         heatmap_max=2 * card.finding_limit if card.finding_limit else 1.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -28,7 +29,8 @@ class EnrolOptions:
     """What may be chosen at enrolment."""
 
     expert: str = "patchcore"
-    backbone: str = "auto"
+    backbone: str = AUTO
+    """Its name; `auto`: chosen by what it sees (choice.py)."""
     image_size: int | None = None
     coreset: float | None = None
     """Rows of the memory bank: a number over 1, or a share of all patches up to 1. Default 2,000 rows."""
@@ -37,7 +39,8 @@ class EnrolOptions:
     seed: int = 0
     tile: int | None = None
     """Side of overlapping tiles, in the pictures' pixels, each made `image_size` for the network; `None`: the whole picture."""
-    score_rule: Rule = "max"
+    score_rule: Literal["auto", "max", "top"] = "auto"
+    """A picture's raw score: its largest patch distance, or the mean of the largest 1 %; `auto`: as chosen, or `max`."""
 
 
 def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
@@ -47,8 +50,9 @@ def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
     """
     if options.expert not in KINDS:
         raise EnrolmentRefused(f"There is no expert {options.expert!r}; there are {', '.join(KINDS)}.")
-    if options.score_rule not in RULES:
-        raise EnrolmentRefused(f"There is no score rule {options.score_rule!r}; there are {', '.join(RULES)}.")
+    rule = "max" if options.score_rule == "auto" else options.score_rule
+    if rule not in RULES:
+        raise EnrolmentRefused(f"There is no score rule {rule!r}; there are auto, {', '.join(RULES)}.")
     check_rates(options.false_reject_rate, options.review_rate)
     bank_rows(options.coreset, (1, 1))
     backbone = AUTO if options.backbone == "auto" else options.backbone
@@ -57,7 +61,7 @@ def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
     size = options.image_size or experts.working_size(options.expert, backbone, sides)
     if size > MAX_SIDE:
         raise EnrolmentRefused(f"Pictures are resized to at most {MAX_SIDE} pixels a side, not {size}.", image_size=size)
-    whole = replace(options, backbone=backbone, image_size=size)
+    whole = replace(options, backbone=backbone, image_size=size, score_rule=rule)
     try:
         experts.check_view(options.expert, View(backbone, (size, size), size if options.tile else None))
     except ValueError as error:
@@ -67,9 +71,9 @@ def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
 
 def view_of(options: EnrolOptions, shapes: Sequence[tuple[int, int]]) -> View:
     """How pictures of these (height, width) are seen, options resolved. Raises EnrolmentRefused for tiles that do not fit."""
-    size = options.image_size or 0
+    size, rule = options.image_size or 0, cast(Rule, options.score_rule)
     if options.tile is None:
-        return replace(View.square(options.backbone, size), rule=options.score_rule)
+        return replace(View.square(options.backbone, size), rule=rule)
     height, width = (int(np.median([shape[axis] for shape in shapes])) for axis in (0, 1))
     if not 16 <= options.tile <= min(height, width):
         raise EnrolmentRefused(
@@ -85,7 +89,7 @@ def view_of(options: EnrolOptions, shapes: Sequence[tuple[int, int]]) -> View:
             f"Tiles of {options.tile} pixels make {columns} × {rows} pixels of a picture, over {MAX_WORKING:,}: enlarge them.",
             tile=options.tile,
         )
-    return View(options.backbone, (rows, columns), size, options.score_rule)
+    return View(options.backbone, (rows, columns), size, rule)
 
 
 def region_of(mask: np.ndarray, view: View, shapes: Sequence[tuple[int, int]]) -> Region:

@@ -19,6 +19,7 @@ import numpy as np
 
 from inspection.bounds import Risk
 from inspection.calibration import Calibration
+from inspection.choice import Candidate, Choice
 from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
 from inspection.options import MAX_SIDE, MAX_WORKING
@@ -64,6 +65,8 @@ class Recipe:
     """Of the backbone's tensors: on other weights the recipe is refused."""
     options: dict[str, Any]
     calibration: Calibration
+    choice: Choice | None
+    """What `auto` compared; `None` where the backbone was named."""
     self_test: SelfTest
     gate: Gate
     heatmap_max: float
@@ -76,9 +79,9 @@ class Recipe:
     """Every other file of the folder: `sha256` and `bytes`."""
     libraries: dict[str, str]
     created_at: str
-    """ISO 8601, UTC. Not part of the digest: the same pictures and options make the same recipe."""
+    """ISO 8601, UTC. Not part of the digest, nor are the choice's times: the same pictures and options make the same recipe."""
     sha256: str = ""
-    """Of the canonical `recipe.json` without `created_at`; it holds the digests of all other files."""
+    """Of the canonical `recipe.json` without its times; it holds the digests of all other files."""
 
     @property
     def view(self) -> View:
@@ -97,9 +100,11 @@ def document(recipe: Recipe) -> bytes:
 
 
 def digest(document_bytes: bytes) -> str:
-    """SHA-256 of a `recipe.json`, its `created_at` left out."""
+    """SHA-256 of a `recipe.json`, its `created_at` and the milliseconds of its `choice` left out."""
     values = json.loads(document_bytes)
     values.pop("created_at", None)
+    for tried in (values.get("choice") or {}).get("candidates", ()):
+        tried.pop("ms", None)
     return hashlib.sha256(_canonical(values)).hexdigest()
 
 
@@ -222,13 +227,14 @@ def _safe(name: str) -> bool:
 
 
 def _from_values(values: Mapping[str, Any]) -> Recipe:
-    card, test = dict(values["calibration"]), dict(values["self_test"])
+    card, test, table = dict(values["calibration"]), dict(values["self_test"]), values["choice"]
     card["thresholds"] = _made(Thresholds, card["thresholds"])
     for name in ("reject_risk", "review_risk"):
         card[name] = card[name] and _made(Risk, card[name])
     card |= {name: tuple(card[name]) for name in ("warnings", "held_out_scores", "held_out_peaks")}
     parts = {
         "calibration": _made(Calibration, card),
+        "choice": table and _made(Choice, {**table, "candidates": tuple(_made(Candidate, one) for one in table["candidates"])}),
         "self_test": _made(SelfTest, {**test, "kinds": tuple(_made(Seen, one) for one in test["kinds"])}),
         "gate": _made(Gate, values["gate"]),
         "golden": tuple(_made(Golden, golden) for golden in values["golden"]),

@@ -187,9 +187,11 @@ def load_expert(
     *,
     runtime: Literal["line", "torch"] = "line",
     threads: int = 1,
+    source: Extractor | None = None,
 ) -> Expert:
     """A fitted expert ready to score: the line's runtime, or anomalib's own models in torch (the GPU's path and the oracle).
 
+    `source`: the `extractor` of this kind and view where one stands already; else one is made.
     Raises ValueError for an unknown kind, a state of another shape than the view's features, or a view the runtime cannot take.
     """
     if kind not in KINDS:
@@ -211,7 +213,7 @@ def load_expert(
         from models.experts.oracle import TorchExpert
 
         return TorchExpert(kind, state, layout, threads)
-    source = extractor(kind, view, region, threads)
+    source = source or extractor(kind, view, region, threads)
     if kind == "patchcore":
         from models.experts.patchcore import PatchCore
 

@@ -1,0 +1,227 @@
+"""`--backbone auto`: which backbone, picture size and score rule see painted defects best in these very pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from statistics import median
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from inspection import selftest
+from inspection.image import Pixels
+from inspection.metrics import auroc, auroc_interval, gain
+from inspection.options import AUTO, EnrolOptions, bank_rows, region_of, resolved, view_of
+from models import backbones, catalog, experts
+from models.experts.base import Floats
+from models.experts.view import Rule
+
+T = TypeVar("T")
+
+LEAST = 4
+"""Normal pictures without which nothing is chosen."""
+EACH = 4
+FOLDS = 4
+ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A configuration that `auto` may choose, dearer than those before it."""
+
+    backbone: str
+    image_size: int
+    score_rule: Rule
+    margin: float
+    """AUROC by which it must see more than what was chosen before: four times the time for .05, ten times for .2."""
+
+
+WAYS = (
+    Way(AUTO, 224, "max", 0.0),
+    Way(AUTO, 448, "top", 0.05),
+    Way("dinov2_vits14", 224, "max", 0.2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A configuration and what it saw."""
+
+    backbone: str
+    image_size: int
+    score_rule: str
+    auroc: float
+    low: float
+    """Lower end of its 90 % bootstrap interval."""
+    high: float
+    ms: float
+    """Features, search and map of one picture as measured during the choice. Not part of the recipe's digest."""
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `auto` tried; `candidates` is empty where nothing was chosen, and `note` says why or what was left out."""
+
+    pictures: int
+    copies: int
+    candidates: tuple[Candidate, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The normal pictures of an enrolment, as the choice sees them."""
+
+    digests: Sequence[str]
+    """Of their pixels."""
+    shapes: Sequence[tuple[int, int]]
+    read: Callable[[int], Pixels]
+
+
+def choose(
+    options: EnrolOptions,
+    pictures: Pictures,
+    region: np.ndarray | None,
+    tell: Callable[[str, int, int], None],
+    stop: Callable[[], None],
+) -> tuple[EnrolOptions, Choice]:
+    """The options with backbone, size and rule filled in, and the table that they were chosen by.
+
+    Up to 32 normal pictures, by content, in four folds: each one and the defects painted into it are scored by an expert of
+    the other folds. The cheapest way stands unless a dearer one has an AUROC higher by its margin and by more than the gain's
+    standard error (`pick`). The same pictures in another order or under other names give the same choice.
+    Raises as `resolved` and `region_of`, FeaturesRefused, FitCancelled.
+    """
+    ways, note = _open(options)
+    if len(ways) == 1:
+        note = f"{note} Only {ways[0].backbone} can be taken: nothing was compared.".strip()
+    usual = replace(options, backbone=ways[0].backbone if ways else AUTO)
+    if len(pictures.digests) < LEAST:
+        note = f"{note} {len(pictures.digests)} normal pictures are too few to choose by.".strip()
+    if len(pictures.digests) < LEAST or len(ways) < 2:
+        return usual, Choice(0, 0, (), note)
+    order = sorted(range(len(pictures.digests)), key=lambda n: pictures.digests[n])[: selftest.PICTURES]
+    copies = selftest.plan([pictures.digests[n] for n in order], "choice", EACH)
+    trials = [_Trial(options, way, pictures.shapes, region) for way in ways]
+    done = 0
+
+    def read(number: int) -> Pixels:
+        return pictures.read(order[number])
+
+    def told(items: Iterable[T]) -> Iterator[T]:
+        nonlocal done
+        for item in items:
+            stop()
+            yield item
+            done += 1
+            tell("choose", done, len(order) + len(copies) + len(trials))
+
+    for number in told(range(len(order))):
+        pixels = read(number)
+        for trial in trials:
+            trial.learn(pixels)
+    for trial in told(trials):
+        trial.fit()
+    for copy, pixels in zip(copies, told(selftest.painted(copies, read, region)), strict=True):
+        for trial in trials:
+            trial.judge(pixels, copy.picture % FOLDS)
+    scores, defective = [np.array(trial.scores) for trial in trials], np.arange(len(order) + len(copies)) >= len(order)
+    best = pick(scores, defective, [way.margin for way in ways])
+    rows = [trial.row(values, defective, at == best) for at, (trial, values) in enumerate(zip(trials, scores, strict=True))]
+    return trials[best].options, Choice(len(order), len(copies), tuple(rows), note)
+
+
+def pick(scores: Sequence[np.ndarray], defective: np.ndarray, margins: Sequence[float]) -> int:
+    """Which column of scores to take: the first, or a later one whose area exceeds that of the one taken so far.
+
+    By its margin at least, and by its standard error.
+    """
+    best = 0
+    for at in range(1, len(scores)):
+        more = gain(scores[at], scores[best], defective)
+        if more is not None and more[0] >= max(margins[at], more[1]):
+            best = at
+    return best
+
+
+class _Trial:
+    """One way on its way: its features of the normal pictures, an expert for each fold, the scores so far."""
+
+    def __init__(self, options: EnrolOptions, way: Way, shapes: Sequence[tuple[int, int]], region: np.ndarray | None) -> None:
+        chosen = replace(options, backbone=way.backbone, image_size=way.image_size, score_rule=way.score_rule)
+        self.options = resolved(chosen)
+        self._view = view_of(self.options, shapes)
+        self._region = None if region is None else region_of(region, self._view, shapes)
+        self._source = experts.extractor(options.expert, self._view, self._region)
+        self._spec = backbones.spec(way.backbone)
+        self._features: list[Floats] = []
+        self._experts: list[experts.Expert] = []
+        self._seconds: list[float] = []
+        self.scores: list[float] = []
+        """Of the normal pictures, then of the copies."""
+
+    def learn(self, pixels: Pixels) -> None:
+        """Take in a normal picture."""
+        self._features.append(self._source.features(backbones.preprocess(pixels, self._spec, self._view.size)[None])[0])
+
+    def fit(self) -> None:
+        """An expert without each fold, and what it says of the fold's pictures."""
+        for fold in range(FOLDS):
+            others = [one for n, one in enumerate(self._features) if n % FOLDS != fold]
+            rows = min(ROWS, bank_rows(self.options.coreset, (len(others), len(others[0]))))
+            state = experts.fit(
+                self.options.expert, others, rows=rows, seed=0, backbone=self.options.backbone, region=self._region
+            )
+            self._experts.append(experts.load_expert(self.options.expert, state, self._view, source=self._source))
+        for n, one in enumerate(self._features):
+            self.scores.append(self._experts[n % FOLDS].score_features(one[None])[0].score)
+        self._features.clear()
+
+    def judge(self, pixels: Pixels, fold: int) -> None:
+        """Score a copy of a picture of that fold."""
+        start = perf_counter()
+        images = backbones.preprocess(pixels, self._spec, self._view.size)[None]
+        self.scores.append(self._experts[fold].score(images)[0].score)
+        self._seconds.append(perf_counter() - start)
+
+    def row(self, scores: np.ndarray, defective: np.ndarray, chosen: bool) -> Candidate:
+        """Its line of the table."""
+        low, high = auroc_interval(scores, defective) or (0.0, 1.0)
+        area, ms = auroc(scores, defective) or 0.0, round(1e3 * median(self._seconds), 1)
+        view = self._view
+        return Candidate(view.backbone, view.input, view.rule, area, low, high, ms, chosen)
+
+
+def _open(options: EnrolOptions) -> tuple[list[Way], str]:
+    """The ways that these options and the shelf of weights leave, and what is to be said of the others."""
+    if options.expert == "reference" or options.tile is not None:
+        return [], f"{'Tiles' if options.tile else 'The reference expert'} and `auto` mean {AUTO}: nothing was compared."
+    ways = [way for way in WAYS if options.expert == "patchcore" or way.image_size <= backbones.spec(way.backbone).image_size]
+    if options.image_size is not None:
+        ways = list({way.backbone: replace(way, image_size=options.image_size) for way in reversed(ways)}.values())[::-1]
+    if options.score_rule != "auto":
+        ways = [replace(way, score_rule=options.score_rule) for way in ways]
+    ways = [way for way in ways if _fits(way)]
+    absent = {way.backbone for way in ways if not _pulled(way.backbone)}
+    left = [way for way in ways if way.backbone not in absent]
+    names = " and ".join(sorted(absent))
+    return left or ways[:1], f"Not tried, as its weights are not pulled: {names}." if left and absent else ""
+
+
+def _fits(way: Way) -> bool:
+    with suppress(ValueError):
+        backbones.spec(way.backbone).grid(way.image_size)
+        return True
+    return False
+
+
+def _pulled(backbone: str) -> bool:
+    try:
+        catalog.locate(backbones.spec(backbone).weights)
+    except catalog.WeightsMissing:
+        return False
+    return True
