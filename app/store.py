@@ -56,6 +56,10 @@ class Store:
         """A file to read later where the store is this machine's, the bytes where it is not."""
         return Path(self.path(sha256)) if self._local else self.get(sha256)
 
+    def has(self, sha256: str) -> bool:
+        """Whether the object is there; its bytes are not read."""
+        return bool(self._guard(lambda: self.fs.exists(self.path(sha256))))
+
     def check(self) -> None:
         """Raise `Unavailable` where the store cannot be written."""
         self._guard(lambda: self.fs.makedirs(self.root, exist_ok=True))

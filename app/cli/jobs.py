@@ -35,6 +35,7 @@ def reinspect(
     until: Annotated[datetime | None, typer.Option(help="Recorded before this time (UTC).")] = None,
     lot: Annotated[str | None, typer.Option(help="Of this lot.")] = None,
     verdict: Annotated[str | None, typer.Option(help="That got this verdict: pass, review or reject.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, max=10_000, help="Only so many of the newest.")] = None,
     runner: Annotated[str, typer.Option(help="Where it runs: local.")] = "local",
     as_json: Json = False,
 ) -> None:
@@ -44,7 +45,7 @@ def reinspect(
 
     if runner != "local":
         raise Refused(f"There is no runner `{runner}`; there is local.", "unknown_runner")
-    values = {"product": product, "recipe": recipe, "since": since, "until": until, "lot": lot, "verdict": verdict}
+    values = {"product": product, "recipe": recipe, "since": since, "until": until, "lot": lot, "verdict": verdict, "last": last}
     body = checked(JobIn, type="reinspect", **values)
     with record() as ctx:
         with ctx.database.write() as session:

@@ -1,9 +1,10 @@
-"""kensor enroll | recipe list, show, promote, rollback, export, import."""
+"""kensor enroll | recipe list, show, diff, promote, rollback, export, import."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     for name, command in (
         ("list", listed),
         ("show", shown),
+        ("diff", diff),
         ("promote", promote),
         ("rollback", rollback),
         ("export", export),
@@ -32,7 +34,11 @@ def register(app: typer.Typer) -> None:
 
 def enroll(
     product: str,
-    normal: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of normal pictures.")],
+    normal: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Folder of normal pictures.")] = None,
+    reviewed_good: Annotated[bool, typer.Option("--reviewed-good", help="Take inspected pictures reviewed as good.")] = False,
+    since: Annotated[datetime | None, typer.Option(help="With --reviewed-good: recorded from this time on (UTC).")] = None,
+    extend: Annotated[str | None, typer.Option(metavar="N|present", help="Add to this recipe, which keeps its options.")] = None,
+    diff_last: Annotated[int, typer.Option(min=0, help="With --extend: judge so many inspections again.")] = 200,
     expert: Annotated[str, typer.Option(help="patchcore, padim or reference.")] = "patchcore",
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
@@ -44,25 +50,32 @@ def enroll(
     force: Annotated[bool, typer.Option("--force", help="Promote an uncalibrated recipe too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a recipe from normal pictures; the product is made where there is none, pictures known already are not kept twice."""
+    """Make a recipe from normal pictures, or add them to one; the product is made where there is none, pictures known already
+    are not kept twice."""
     from app.errors import NotFound
-    from app.schemas.products import ProductIn
+    from app.schemas.products import FromInspections, ProductIn
     from app.schemas.recipes import EnrollIn
-    from app.services import enrolments, images, products, recipes
+    from app.services import diffs, enrolments, images, products, recipes
 
-    pictures = files([normal])
-    body = checked(
-        EnrollIn,
-        expert=expert,
-        backbone=backbone,
-        image_size=image_size,
-        coreset=coreset,
-        false_reject_rate=false_reject_rate,
-        review_rate=review_rate,
-        seed=seed,
-        promote=promote,
-        force=force,
-    )
+    if normal is None and not reviewed_good:
+        raise typer.BadParameter("give --normal DIR, or --reviewed-good, or both")
+    pictures = files([normal]) if normal else []
+    chosen = {
+        "expert": expert,
+        "backbone": backbone,
+        "image_size": image_size,
+        "coreset": coreset,
+        "false_reject_rate": false_reject_rate,
+        "review_rate": review_rate,
+        "seed": seed,
+        "promote": promote,
+        "force": force,
+    }
+    given = {name: value for name, value in chosen.items() if value != EnrollIn.model_fields[name].default}
+    if extend is not None:
+        given |= {"extends": extend if extend == "present" else _number(extend), "diff_last": diff_last}
+    body = checked(EnrollIn, **given)
+    taken = checked(FromInspections, reviewed_good=True, since=since) if reviewed_good else None
     with record() as ctx:
         with ctx.database.write() as session:
             try:
@@ -71,17 +84,38 @@ def enroll(
                 products.create(session, checked(ProductIn, name=product))
         with bar() as progress:
             tracked = progress.track(pictures, description="keep pictures")
-            kept = images.upload(ctx, product, ((p.name, p.read_bytes) for p in tracked), kind="normal", by=BY)
+            kept = [images.upload(ctx, product, ((p.name, p.read_bytes) for p in tracked), kind="normal", by=BY)]
+        if taken is not None:
+            kept.append(images.from_inspections(ctx, product, taken, BY))
         with ctx.database.write() as session:
             job_id = enrolments.submit(session, product, body, BY).id
-        number = work(ctx, job_id)["result"]["recipe"]
+        result = work(ctx, job_id)["result"]
+        number, found = result["recipe"], None
+        if result.get("diff_job"):
+            work(ctx, result["diff_job"])
+            with ctx.database.read() as session:
+                found = diffs.diff(session, product, number, None, diff_last)
         with ctx.database.read() as session:
             row, promoted = recipes.get(session, product, number)
             shown = recipes.view(row, product, promoted)
-        made = {**shown, "folder": str(recipes.folder(ctx, row.sha256)), "refused": [r.model_dump() for r in kept.refused]}
-    names = {item.sha256: item.filename for item in kept.items}
-    notes = [f"left out   {r.filename}: {r.message}" for r in kept.refused]
-    show(made, as_json, [*notes, *(_named(line, names) for line in card(made))])
+        refused = [r for one in kept for r in one.refused]
+        made = {**shown, "folder": str(recipes.folder(ctx, row.sha256)), "refused": [r.model_dump() for r in refused]}
+        made |= {"diff": found} if extend is not None else {}
+    names = {item.sha256: item.filename for one in kept for item in one.items}
+    notes = [f"left out   {r.filename}: {r.message}" for r in refused]
+    notes += [_named(line, names) for line in card(made)]
+    notes += [w for w in map(_warned, result["warnings"]) if "Not promoted: " in w]
+    show(made, as_json, notes + (list(changes(found)) if found else []))
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise typer.BadParameter(f"--extend takes a recipe's number or `present`, not {text!r}")
+    return int(text)
+
+
+def _warned(text: str) -> str:
+    return f"warning    {text}"
 
 
 def _named(line: str, names: dict[str, str]) -> str:
@@ -106,8 +140,28 @@ def card(recipe: dict[str, Any]) -> Iterator[str]:
                 f"with 90 % confidence between {risk['low']:.2%} and {risk['high']:.2%}"
             )
     yield f"digest     {recipe['sha256']}"
+    if lineage := recipe["options"].get("extension"):
+        how = "fitted anew" if lineage["refitted"] else f"{lineage['inserted']} rows added"
+        yield f"extends    {lineage['parents'][-1]} by {lineage['pictures']} pictures, {how}"
+        for ancestor in reversed(lineage["parents"][:-1]):
+            yield f"           {ancestor}"
     for warning in recipe["warnings"] or calibration["warnings"]:
-        yield f"warning    {warning}"
+        yield _warned(warning)
+
+
+def changes(found: dict[str, Any]) -> Iterator[str]:
+    """What a recipe would judge otherwise, what matters first."""
+    yield f"judged again {found['compared']} of the newest {found['inspections']} inspections"
+    if found["new_escapes"]:
+        yield f"ALARM      {found['new_escapes']} parts reviewed as defective would pass now"
+    yield f"good parts {found['cleared']} would pass now, {found['new_overkill']} would be rejected now (reviewed ones)"
+    for truth, flips in found["reviewed"].items():
+        for before, row in flips.items():
+            for after, n in row.items():
+                if before != after:
+                    yield f"{truth:<10} {before} → {after}: {n}"
+    for one in found["rows"][:50]:
+        yield f"  {one['inspection']}  {one['from_verdict']} → {one['to_verdict']}  {one['reviewed']}"
 
 
 def listed(product: str, as_json: Json = False) -> None:
@@ -150,6 +204,30 @@ def shown(product: str, number: Number, as_json: Json = False) -> None:
         row, promoted = recipes.get(session, product, number)
         body = recipes.view(row, product, promoted)
     show(body, as_json, list(card(body)))
+
+
+def diff(
+    product: str,
+    number: Number,
+    against: Annotated[int | None, typer.Option(min=1, help="Default: the verdicts as they were given.")] = None,
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="Over so many of the newest inspections.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Which verdicts a recipe would give otherwise; it judges first what it has not. No verdict on record changes."""
+    from app.schemas.jobs import JobIn
+    from app.services import diffs, reinspections
+
+    with record() as ctx:
+        with ctx.database.read() as session:
+            found = diffs.diff(session, product, number, against, last)
+        for recipe in [int(one) for one, missing in found["not_judged"].items() if missing]:
+            body = checked(JobIn, type="reinspect", product=product, recipe=recipe, last=last)
+            with ctx.database.write() as session:
+                job_id = reinspections.submit(session, body, BY).id
+            work(ctx, job_id)
+        with ctx.database.read() as session:
+            found = diffs.diff(session, product, number, against, last)
+    show(found, as_json, list(changes(found)))
 
 
 def promote(

@@ -17,8 +17,8 @@ from app.routes import IdempotencyKey, Limit, replied
 from app.schemas.common import Page
 from app.schemas.jobs import JobView
 from app.schemas.products import ProductView
-from app.schemas.recipes import EnrollIn, PromoteIn, RecipeView
-from app.services import enrolments, idempotency, jobs, products, recipes
+from app.schemas.recipes import DiffView, EnrollIn, PromoteIn, RecipeView
+from app.services import diffs, enrolments, idempotency, jobs, products, recipes
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["recipes"])
 Number = Annotated[int, InPath(ge=1, lt=2**31)]
@@ -32,9 +32,9 @@ def enroll(
     body: Annotated[EnrollIn | None, Body()] = None,
     key: IdempotencyKey = None,
 ) -> JSONResponse:
-    """Enroll: a job makes a recipe of the product's normal pictures."""
+    """Enroll: a job makes a recipe of the product's normal pictures, or with `extends` adds the new ones to a recipe."""
     wanted = body or EnrollIn()
-    request = idempotency.once(caller, key, "enroll", product, wanted.model_dump(mode="json"))
+    request = idempotency.once(caller, key, "enroll", product, wanted.model_dump(mode="json", exclude_unset=True))
     reply = idempotency.write(
         ctx, request, lambda session: jobs.view(enrolments.submit(session, product, wanted, caller.name)), 202
     )
@@ -68,6 +68,19 @@ def show(product: ProductName, number: Number, session: Read, caller: Viewer) ->
     """One recipe: limits, calibration card, digests."""
     row, promoted = recipes.get(session, product, number)
     return RecipeView.model_validate(recipes.view(row, product, promoted))
+
+
+@router.get("/recipes/{number}/diff")
+def diff(
+    product: ProductName,
+    number: Number,
+    session: Read,
+    caller: Viewer,
+    against: Annotated[int | None, Query(ge=1, lt=2**31, description="Default: the verdicts as they were given")] = None,
+    last: Annotated[int, Query(ge=1, le=10_000)] = 200,
+) -> DiffView:
+    """Which verdicts over the newest inspections would be others, as far as they were judged again."""
+    return DiffView.model_validate(diffs.diff(session, product, number, against, last))
 
 
 @router.post("/recipes/{number}:promote")

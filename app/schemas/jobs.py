@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from app.schemas.common import Body, Name, Tag, Time, VerdictName, View
+from app.schemas.recipes import Last
 
 Format = Literal["json", "csv"]
 
@@ -22,6 +23,8 @@ class JobIn(Body):
     until: Time | None = None
     lot: Tag | None = None
     verdict: VerdictName | None = None
+    last: Last | None = None
+    """Only so many of the newest."""
 
 
 class JobView(View):

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.schemas.common import Body, Text
 
+Number = Annotated[int, Field(ge=1, lt=2**31)]
+Last = Annotated[int, Field(ge=1, le=10_000)]
+
 
 class EnrollIn(Body):
-    """How to make a recipe of a product's normal pictures."""
+    """How to make a recipe of a product's normal pictures.
 
+    `extends`: the number of a recipe, or `present` (the promoted one), to which the normal pictures that it has not are
+    added; it keeps that recipe's options. `diff_last`: so many of the newest inspections are then judged again (0: none).
+    """
+
+    extends: Number | Literal["present"] | None = None
+    diff_last: Annotated[int, Field(ge=0, le=10_000)] = 200
     expert: Literal["patchcore", "padim", "reference"] = "patchcore"
     backbone: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
@@ -22,6 +31,18 @@ class EnrollIn(Body):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     promote: bool = False
     force: bool = False
+
+    @model_validator(mode="after")
+    def _inherited(self) -> Self:
+        given = self.model_fields_set - {"extends", "diff_last", "promote", "force"}
+        if self.extends is not None and given:
+            raise ValueError(f"a recipe that extends another keeps its options: leave out {', '.join(sorted(given))}")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the domain calls `EnrolOptions`."""
+        return self.model_dump(exclude={"extends", "diff_last", "promote", "force"})
 
 
 class PromoteIn(Body):
@@ -65,3 +86,27 @@ class RecipeView(BaseModel):
     created_at: datetime
     created_by: str
     links: dict[str, str]
+
+
+class DiffView(BaseModel):
+    """Two recipes' verdicts over the newest inspections of a product."""
+
+    product: str
+    recipe: int
+    against: int | None
+    """`null`: the verdicts as they were given."""
+    inspections: int
+    compared: int
+    not_judged: dict[str, int]
+    """By recipe number: pictures that it has not judged yet; `POST /v1/jobs` re-inspects them."""
+    flips: dict[str, dict[str, int]]
+    reviewed: dict[str, dict[str, dict[str, int]]]
+    """The same by what the newest review says: `good`, `defective`, `unreviewed`."""
+    new_escapes: int
+    """Parts reviewed as defective that pass now and did not."""
+    new_overkill: int
+    """Parts reviewed as good that are rejected now and were not."""
+    cleared: int
+    """Parts reviewed as good that pass now and did not."""
+    rows: list[dict[str, Any]]
+    """The pictures whose verdict is another."""

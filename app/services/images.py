@@ -1,4 +1,4 @@
-"""Pictures given for enrolment or tests."""
+"""Pictures given for enrolment or tests, or taken from inspections that a person reviewed as good."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from sqlalchemy.orm import Session
 
 from app.context import Context
+from app.db.queries import inspections as inspection_queries
 from app.db.queries import products as queries
 from app.db.tables import Image
-from app.errors import NotFound, describe
+from app.errors import Invalid, NotFound, Unavailable, describe
 from app.schemas.common import Refused
-from app.schemas.products import ImageView, Uploaded
+from app.schemas.products import FromInspections, ImageView, Uploaded
 from app.services import products
 from inspection.evidence import ImageUnusable, InspectionError
 from inspection.image import decode
@@ -46,12 +47,68 @@ def upload(
     if not rows and first is not None:
         first.details = {**first.details, "refused": [item.model_dump() for item in refused]}
         raise first
+    return _keep(ctx, product, product_id, rows, refused)
+
+
+def from_inspections(ctx: Context, product: str, body: FromInspections, by: str) -> Uploaded:
+    """Take inspected pictures as normal ones, by their digest; each file name says which inspection it was.
+
+    Only those whose newest review says `pass`: what the service itself passed is nobody's word for a good part. Raises
+    `Invalid` (`nothing_reviewed_good`) where there is none."""
+    with ctx.database.read() as session:
+        owner = products.get(session, product, active=True).id
+        if body.reviewed_good:
+            found = inspection_queries.reviewed_good(session, product, body.since)
+        else:
+            found = [row for one in body.inspections if (row := inspection_queries.get(session, one)) is not None]
+        decisions = inspection_queries.decisions(session, [row.id for row in found])
+    refused: list[Refused] = []
+    rows: list[Image] = []
+
+    def refuse(name: str, code: str, message: str) -> None:
+        refused.append(Refused(filename=name, code=code, message=message))
+
+    for missing in set(body.inspections) - {row.id for row in found if row.product_id == owner}:
+        refuse(missing, "unknown_inspection", f"The product `{product}` has no inspection of this id.")
+    for one in found:
+        if one.product_id != owner:
+            continue
+        if decisions.get(one.id) != "pass":
+            refuse(one.id, "not_reviewed_good", "Nobody reviewed this part as good.")
+            continue
+        try:
+            data = ctx.store.get(one.image_sha256)
+        except (NotFound, Unavailable) as error:
+            refuse(one.id, error.code, error.message)
+            continue
+        rows.append(
+            Image(
+                kind="normal",
+                filename=f"inspection-{one.id}.{one.image_format}",
+                sha256=one.image_sha256,
+                format=one.image_format,
+                width=one.width,
+                height=one.height,
+                bytes=len(data),
+                created_by=by,
+            )
+        )
+    if not rows:
+        raise Invalid(
+            "No picture of these inspections was reviewed as good.",
+            code="nothing_reviewed_good",
+            refused=[item.model_dump() for item in refused],
+        )
+    return _keep(ctx, product, owner, rows, refused)
+
+
+def _keep(ctx: Context, product: str, product_id: str, rows: list[Image], refused: list[Refused]) -> Uploaded:
     kept: dict[str, ImageView] = {}
     with ctx.database.write() as session:
         products.get(session, product, lock=True, active=True)
         duplicates = 0
         for row in rows:
-            same = queries.same_image(session, product_id, kind, row.sha256)
+            same = queries.same_image(session, product_id, row.kind, row.sha256)
             duplicates += same is not None
             if same is None:
                 row.product_id = product_id

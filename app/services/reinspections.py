@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -23,8 +23,11 @@ from inspection.evidence import Cancelled
 
 COLUMNS = (
     "inspection", "created_at", "serial", "lot", "station", "from_recipe", "from_verdict", "from_raw_score",
-    "to_recipe", "to_verdict", "to_raw_score", "flipped", "error", "new_inspection",
+    "to_recipe", "to_verdict", "to_raw_score", "flipped", "error", "new_inspection", "reviewed",
 )  # fmt: skip
+TRUTH = {"pass": "good", "reject": "defective", None: "unreviewed"}
+"""What the newest review says of the part."""
+Flips = dict[str, dict[str, int]]
 
 
 def submit(session: Session, body: JobIn, by: str) -> Job:
@@ -38,7 +41,7 @@ def submit(session: Session, body: JobIn, by: str) -> Job:
     session.add(job)
     session.flush()
     what = Filter(product=body.product, since=body.since, until=body.until, lot=body.lot, verdict=body.verdict)
-    job.total = queries.fill(session, job.id, what)
+    job.total = queries.fill(session, job.id, what, body.last)
     if not job.total:
         raise Invalid("No inspection on record fits this choice.", code="nothing_to_reinspect")
     return job
@@ -73,7 +76,7 @@ def run(ctx: Context, task: Task, runner: Runner) -> dict[str, Any]:
             job.failed = bad + sum(isinstance(row, Failed) for _, row in rows)
             job.done = good + bad + len(rows)
     with ctx.database.write() as session:
-        result = {"flips": flips(session, task.id)}
+        result = counts(outcomes(session, task.id))
         task.finish(session, "done_with_errors" if bad else "done", result)
     return result
 
@@ -93,43 +96,66 @@ def _again(ctx: Context, task: Task, old: Inspection, recipe_id: str, number: in
     )
 
 
-def flips(session: Session, job_id: str) -> dict[str, dict[str, int]]:
-    """From which verdict to which, how many; `error` where a picture got none."""
-    counts = Counter((old.verdict, new.verdict if new else "error") for _, old, new in queries.pairs(session, job_id))
-    found: dict[str, dict[str, int]] = {}
-    for (before, after), n in sorted(counts.items()):
-        found.setdefault(before, {})[after] = n
-    return found
+def row(
+    first: Inspection, old: Inspection, new: Inspection | None, decision: str | None, error: str | None = None
+) -> dict[str, Any]:
+    """One inspected picture, as it was judged and as it is judged again."""
+    return {
+        "inspection": first.id,
+        "created_at": iso(first.created_at),
+        "serial": first.serial,
+        "lot": first.lot,
+        "station": first.station,
+        "from_recipe": old.recipe_number,
+        "from_verdict": old.verdict,
+        "from_raw_score": old.raw_score,
+        "to_recipe": new.recipe_number if new else None,
+        "to_verdict": new.verdict if new else None,
+        "to_raw_score": new.raw_score if new else None,
+        "flipped": new is not None and new.verdict != old.verdict,
+        "error": error,
+        "new_inspection": new.id if new else None,
+        "reviewed": TRUTH[decision],
+    }
 
 
-def rows(session: Session, job_id: str) -> Iterator[dict[str, Any]]:
+def counts(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """From which verdict to which, how many (`error` where a picture got none), in all and by what people said of the parts;
+    and what matters of it: defective parts that would pass now, sound ones that would be rejected, false alarms cleared."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for one in rows:
+        found[one["reviewed"], one["from_verdict"], one["to_verdict"] or "error"] += 1
+    split: dict[str, Flips] = {truth: {} for truth in TRUTH.values()}
+    every: Flips = {}
+    for (truth, before, after), n in sorted(found.items()):
+        for flips in (split[truth], every):
+            flips.setdefault(before, {}).setdefault(after, 0)
+            flips[before][after] += n
+
+    def changed(truth: str, to: str) -> int:
+        return sum(n for (said, before, after), n in found.items() if said == truth and before != to == after)
+
+    return {
+        "flips": every,
+        "reviewed": split,
+        "new_escapes": changed("defective", "pass"),
+        "new_overkill": changed("good", "reject"),
+        "cleared": changed("good", "pass"),
+    }
+
+
+def outcomes(session: Session, job_id: str) -> Iterator[dict[str, Any]]:
     """One line per picture that has a result."""
-    for item, old, new in queries.pairs(session, job_id):
-        if new is None and item.error is None:
-            continue
-        yield {
-            "inspection": old.id,
-            "created_at": iso(old.created_at),
-            "serial": old.serial,
-            "lot": old.lot,
-            "station": old.station,
-            "from_recipe": old.recipe_number,
-            "from_verdict": old.verdict,
-            "from_raw_score": old.raw_score,
-            "to_recipe": new.recipe_number if new else None,
-            "to_verdict": new.verdict if new else None,
-            "to_raw_score": new.raw_score if new else None,
-            "flipped": new is not None and new.verdict != old.verdict,
-            "error": item.error,
-            "new_inspection": new.id if new else None,
-        }
+    for item, old, new, decision in queries.pairs(session, job_id):
+        if new is not None or item.error is not None:
+            yield row(old, old, new, decision, item.error)
 
 
 def report(session: Session, job_id: str) -> dict[str, Any]:
     """The counts, and the pictures whose verdict flipped or that got none. Raises `Conflict` for other jobs."""
     job = _reinspection(session, job_id)
-    changed = [row for row in rows(session, job_id) if row["flipped"] or row["error"]]
-    return {"job": jobs.view(job), "flips": flips(session, job_id), "rows": changed}
+    changed = [one for one in outcomes(session, job_id) if one["flipped"] or one["error"]]
+    return {"job": jobs.view(job), **counts(outcomes(session, job_id)), "rows": changed}
 
 
 def report_csv(session: Session, job_id: str) -> str:
@@ -138,8 +164,8 @@ def report_csv(session: Session, job_id: str) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
-    for row in rows(session, job_id):
-        writer.writerow([harmless(row[name]) for name in COLUMNS])
+    for one in outcomes(session, job_id):
+        writer.writerow([harmless(one[name]) for name in COLUMNS])
     return out.getvalue()
 
 

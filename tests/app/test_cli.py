@@ -210,3 +210,31 @@ def test_db_upgrade_is_idempotent(run: Run) -> None:
     assert run("db", "upgrade")[0] == 0
     code, out, _ = run("db", "upgrade", "--json")
     assert code == 0 and json.loads(out)["before"] == json.loads(out)["now"]
+
+
+def test_good_parts_are_added_and_the_diff_is_told(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
+    (place / "more").mkdir(exist_ok=True)
+    for index in range(70, 73):
+        cv2.imwrite(str(place / "more" / f"{index}.png"), cv2.cvtColor(drawn(4, index)[0], cv2.COLOR_RGB2BGR))
+    run("inspect", "disc", place / "test", "--lot", "diff")
+    code, out, err = run("enroll", "disc", "--normal", place / "more", "--extend", "1", "--diff-last", "3", "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["options"]["extension"]["parents"] == [enrolled["sha256"]] and made["calibration"]["n"] == 13
+    assert made["diff"]["compared"] == 3 and made["diff"]["new_escapes"] == 0
+    code, out, _ = run("recipe", "show", "disc", made["number"])
+    assert code == 0 and f"extends    {enrolled['sha256']} by 3 pictures" in out
+    code, out, err = run("recipe", "diff", "disc", made["number"], "--against", "1", "--last", "2")
+    assert code == 0, err
+    assert "judged again 2 of the newest 2 " in out and "good parts 0 would pass now" in out
+    assert json.loads(run("recipe", "diff", "disc", made["number"], "--json")[1])["compared"] >= 3
+    code, _, err = run("enroll", "disc", "--normal", place / "more", "--extend", "1")
+    assert code == 0, err  # the same pictures to the same parent: the same recipe under the next number
+    code, _, err = run("enroll", "disc", "--normal", place / "more", "--extend", made["number"])
+    assert code == 1 and "already" in err
+    code, _, err = run("enroll", "disc", "--reviewed-good", "--extend", "present")
+    assert code == 1 and "reviewed as good" in err
+    assert (
+        run("enroll", "disc", "--extend", "1")[0] == 2
+        and run("enroll", "disc", "--normal", place / "more", "--extend", "x")[0] == 2
+    )

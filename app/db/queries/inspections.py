@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy import Select, Subquery, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Inspection, Product, Review
@@ -100,14 +101,40 @@ def verdict_counts(session: Session, what: Filter) -> dict[str, int]:
     return dict(session.execute(select(chosen.c.verdict, func.count()).group_by(chosen.c.verdict)).all())
 
 
+def newest_reviews() -> Subquery:
+    """Each reviewed inspection's newest decision."""
+    last = select(Review.inspection_id, func.max(Review.revision).label("last")).group_by(Review.inspection_id).subquery()
+    here = and_(Review.inspection_id == last.c.inspection_id, Review.revision == last.c.last)
+    return select(Review.inspection_id, Review.decision).join(last, here).subquery()
+
+
+def reviewed_good(session: Session, product: str, since: datetime | None) -> list[Inspection]:
+    """First inspections of a product whose newest review says `pass`, oldest first."""
+    review = newest_reviews()
+    statement = select_(Filter(product=product, since=since)).join(review, review.c.inspection_id == Inspection.id)
+    return list(session.scalars(statement.where(review.c.decision == "pass").order_by(Inspection.id)))
+
+
+def decisions(session: Session, ids: Sequence[str]) -> dict[str, str]:
+    """The newest decision of those that were reviewed."""
+    review = newest_reviews()
+    rows = session.execute(select(review.c.inspection_id, review.c.decision).where(review.c.inspection_id.in_(ids)))
+    return {row.inspection_id: row.decision for row in rows}
+
+
+def again(session: Session, ids: Sequence[str], recipe: int) -> dict[str, Inspection]:
+    """The newest re-inspection of each by a recipe, where there is one."""
+    statement = select(Inspection).where(Inspection.source_id.in_(ids), Inspection.recipe_number == recipe)
+    return {str(row.source_id): row for row in session.scalars(statement.order_by(Inspection.id))}
+
+
 def agreement(session: Session, what: Filter) -> list[tuple[str, str, int]]:
     """(verdict, newest review's decision, how many)."""
     chosen = select_(what).subquery()
-    newest_ = select(Review.inspection_id, func.max(Review.revision).label("last")).group_by(Review.inspection_id).subquery()
+    review = newest_reviews()
     statement = (
-        select(chosen.c.verdict, Review.decision, func.count())
-        .join(newest_, newest_.c.inspection_id == chosen.c.id)
-        .join(Review, and_(Review.inspection_id == chosen.c.id, Review.revision == newest_.c.last))
-        .group_by(chosen.c.verdict, Review.decision)
+        select(chosen.c.verdict, review.c.decision, func.count())
+        .join(review, review.c.inspection_id == chosen.c.id)
+        .group_by(chosen.c.verdict, review.c.decision)
     )
     return [(verdict, decision, n) for verdict, decision, n in session.execute(statement)]

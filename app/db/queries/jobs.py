@@ -9,7 +9,7 @@ from sqlalchemy import CursorResult, and_, func, insert, literal, or_, select, u
 from sqlalchemy.orm import Session, aliased, lazyload
 
 from app.db.queries import page
-from app.db.queries.inspections import Filter, select_
+from app.db.queries.inspections import Filter, newest_reviews, select_
 from app.db.tables import Inspection, Job, JobItem, now
 
 
@@ -64,9 +64,9 @@ def beat(session: Session, job_id: str, owner: str, until: datetime, stage: str,
     return session.scalar(select(Job.state).where(Job.id == job_id)) if result.rowcount else None
 
 
-def fill(session: Session, job_id: str, what: Filter) -> int:
-    """Give a job the inspections of a filter, oldest first; returns how many."""
-    chosen = select_(what).subquery()
+def fill(session: Session, job_id: str, what: Filter, last: int | None = None) -> int:
+    """Give a job the inspections of a filter (of these the newest `last`), oldest first; returns how many."""
+    chosen = select_(what).order_by(Inspection.id.desc()).limit(last).subquery()
     rows = select(literal(job_id), func.row_number().over(order_by=chosen.c.id), chosen.c.id)
     session.execute(insert(JobItem).from_select(["job_id", "position", "inspection_id"], rows))
     return session.scalar(select(func.count()).select_from(JobItem).where(JobItem.job_id == job_id)) or 0
@@ -102,17 +102,18 @@ def settled(session: Session, job_id: str) -> tuple[int, int]:
     return good, bad
 
 
-def pairs(session: Session, job_id: str) -> Iterator[tuple[JobItem, Inspection, Inspection | None]]:
-    """Every picture of a re-inspection: before, and after where there is one."""
-    after = aliased(Inspection)
+def pairs(session: Session, job_id: str) -> Iterator[tuple[JobItem, Inspection, Inspection | None, str | None]]:
+    """Every picture of a re-inspection: before, after where there is one, and what a person decided last."""
+    after, review = aliased(Inspection), newest_reviews()
     statement = (
-        select(JobItem, Inspection, after)
+        select(JobItem, Inspection, after, review.c.decision)
         .join(Inspection, Inspection.id == JobItem.inspection_id)
         .outerjoin(after, after.id == JobItem.new_inspection_id)
+        .outerjoin(review, review.c.inspection_id == Inspection.id)
         .where(JobItem.job_id == job_id)
         .order_by(JobItem.position)
         .options(lazyload("*"))  # joining `after` to its product would drop the pictures that have none
         .execution_options(yield_per=500)
     )
     for row in session.execute(statement):
-        yield row[0], row[1], row[2]
+        yield row[0], row[1], row[2], row[3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.queries import page
@@ -43,9 +43,3 @@ def normals(session: Session, product_id: str) -> list[tuple[str, str]]:
     """Digests and file names of the normal pictures, in the order given."""
     statement = select(Image.sha256, Image.filename).where(Image.product_id == product_id, Image.kind == "normal")
     return [(sha256, filename) for sha256, filename in session.execute(statement.order_by(Image.id))]
-
-
-def count_normals(session: Session, product_id: str) -> int:
-    """How many normal pictures there are."""
-    statement = select(func.count()).select_from(Image).where(Image.product_id == product_id, Image.kind == "normal")
-    return session.scalar(statement) or 0
