@@ -21,7 +21,7 @@ from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose
 from inspection.drawn import spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
-from inspection.gate import gate
+from inspection.gate import gate, typical
 from inspection.image import Limits, Pixels
 from inspection.inspector import Inspector, weights_sha256
 from inspection.normals import Normal, checked, distinct, odd, read
@@ -74,6 +74,7 @@ def enroll(
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    typicals: list[float] = []
     digests, table = [n.pixels_sha256 for n in normals], None
 
     def pixels_of(number: int) -> Pixels:
@@ -104,7 +105,7 @@ def enroll(
                 spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
             ) as painted:
                 altered = [(copy.picture, one) for copy, one in zip(copies, painted, strict=True)]
-                scores, peaks = held_out(options.expert, view, features, state, options.seed, tell, cancelled, altered)
+                scores, peaks = held_out(options.expert, view, features, state, options.seed, tell, cancelled, altered, typicals)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
@@ -127,7 +128,7 @@ def enroll(
         calibration=card,
         choice=table,
         self_test=seen,
-        gate=gate([n.seen for n in normals]),
+        gate=gate([n.seen for n in normals], typicals[:held]),
         heatmap_max=2 * card.finding_limit if card.finding_limit else 1.0,
         golden=(),
         normals=tuple(n.sha256 for n in normals),
@@ -186,16 +187,22 @@ def held_out(
     tell: Progress,
     cancelled: Stop | None,
     copies: Copies = (),
+    typicals: list[float] | None = None,
 ) -> tuple[list[float], list[float]]:
-    """Scores of normal pictures by an expert that never saw them, then of their `copies`, in order; and their maps' peaks."""
-    found: dict[int, tuple[float, float]] = {}
+    """Scores of normal pictures by an expert that never saw them, then of their `copies`, in order; and their maps' peaks.
+
+    `typicals` gets their typical patch distances (gate.py).
+    """
+    found: dict[int, tuple[float, float, float]] = {}
     stop = stopper(cancelled)
     for number, raw in experts.held_out(kind, list(features), state, view=view, copies=copies, seed=seed, cancelled=cancelled):
         stop()
-        found[number] = (raw.score, float(raw.map.max()))
+        found[number] = (raw.score, float(raw.map.max()), typical(raw.patches))
         tell("calibrate", len(found), len(features) + len(copies))
     ordered = [found[number] for number in sorted(found)]
-    return [score for score, _ in ordered], [peak for _, peak in ordered]
+    if typicals is not None:
+        typicals.extend(distance for _, _, distance in ordered)
+    return [score for score, _, _ in ordered], [peak for _, peak, _ in ordered]
 
 
 def stopper(cancelled: Stop | None) -> Callable[[], None]:

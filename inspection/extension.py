@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,10 @@ from safetensors.numpy import save as tensor_bytes
 from inspection import recipe as recipes
 from inspection import selftest
 from inspection.calibration import Calibration, calibrate
-from inspection.enrolment import Progress, Stop, enroll, features_file, stopper
+from inspection.enrolment import Stop, enroll, stopper
 from inspection.evidence import Cancelled, EnrolmentRefused
-from inspection.gate import Gate, Look, gate
+from inspection.features import Altered, Progress, features_file
+from inspection.gate import Gate, Look, typical, widened
 from inspection.image import Limits, decode
 from inspection.inspector import Inspector
 from inspection.normals import Normal, checked, distinct, read, some
@@ -117,7 +118,7 @@ def extend(
                     layout=Layout(view, region),
                     most=max(len(state["memory_bank"]), round(GROWTH * extension["first_rows"])),
                     first=len(before.normals),
-                    copies=[(copy.picture, one) for copy, one in zip(copies, painted, strict=True)],
+                    copies=Altered([copy.picture for copy in copies], painted),
                     seed=before.options["seed"],
                     cancelled=cancelled,
                 )
@@ -151,7 +152,7 @@ def extend(
         },
         calibration=card,
         self_test=seen,
-        gate=_widened(before.gate, [n.seen for n in normals]),
+        gate=widened(before.gate, [n.seen for n in normals], [typical(one) for one in found.patches]),
         heatmap_max=2 * card.finding_limit if card.finding_limit else before.heatmap_max,
         golden=(),
         normals=(*before.normals, *(n.sha256 for n in normals)),
@@ -220,16 +221,6 @@ def _unlike(known: Gate, normals: list[Normal]) -> list[str]:
     """New pictures that the parent's gate would send to a person."""
     listed = [f"{n.name} ({', '.join(reasons)})" for n in normals if (reasons := known.reasons(n.seen))]
     return [f"Unlike the recipe's own pictures; its gate lets such in from now on: {some(listed)}."] if listed else []
-
-
-def _widened(known: Gate, looks: Sequence[Look]) -> Gate:
-    """The range of both; where one says nothing, the other's."""
-    new = gate(looks)
-    ends: dict[str, Any] = {}
-    for end in (f.name for f in fields(known)):
-        pair = [value for value in (getattr(known, end), getattr(new, end)) if value is not None]
-        ends[end] = (min if end.endswith("_min") else max)(pair, default=None)
-    return Gate(**ends)
 
 
 def _whole(region: np.ndarray | None, seen: Look) -> np.ndarray | None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from drawn_parts import png
+from drawn_parts import part, png
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inspection.drawn import DEFECTS, drawn
+from inspection.evidence import Thresholds, Verdict
 from inspection.gate import Gate, Look, gate, look, typical, widened
 from inspection.image import decode
+from inspection.inspector import Inspector
+from inspection.recipe import Recipe
 
 FAMILIES = range(4)
 
@@ -37,28 +41,28 @@ def test_sound_and_defective_parts_are_let_be(gates: list[Gate]) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blur_and_bad_light_are_caught_by_name(gates: list[Gate], family: int) -> None:
-    part = drawn(family, 50)[0].astype(np.float32)
+    pixels = drawn(family, 50)[0].astype(np.float32)
     for sigma in (1.0, 2.0, 4.0):
-        assert gates[family].reasons(seen(cv2.GaussianBlur(part, (0, 0), sigma))) == ("blurred",)
-    assert gates[family].reasons(seen(part * 0.5)) == ("exposure",)
-    assert "exposure" in gates[family].reasons(seen(part * 2))
-    assert "exposure" in gates[family].reasons(seen(np.full_like(part, 2.0)))  # the lens cap
+        assert gates[family].reasons(seen(cv2.GaussianBlur(pixels, (0, 0), sigma))) == ("blurred",)
+    assert gates[family].reasons(seen(pixels * 0.5)) == ("exposure",)
+    assert "exposure" in gates[family].reasons(seen(pixels * 2))
+    assert "exposure" in gates[family].reasons(seen(np.full_like(pixels, 2.0)))  # the lens cap
 
 
 def test_blur_is_told_apart_from_darkness_and_at_any_size(gates: list[Gate]) -> None:
-    part = drawn(0, 50)[0]
-    assert gates[0].reasons(seen(part * 0.85)) == ()
-    assert gates[0].reasons(seen(cv2.GaussianBlur(part, (0, 0), 2) * 0.5)) == ("exposure", "blurred")
+    pixels = drawn(0, 50)[0]
+    assert gates[0].reasons(seen(pixels * 0.85)) == ()
+    assert gates[0].reasons(seen(cv2.GaussianBlur(pixels, (0, 0), 2) * 0.5)) == ("exposure", "blurred")
     large = [seen(drawn(0, n, size=1024)[0]) for n in range(6)]
     assert gate(large).reasons(seen(drawn(0, 9, size=1024)[0])) == ()
     assert gate(large).reasons(seen(cv2.GaussianBlur(drawn(0, 9, size=1024)[0], (0, 0), 8))) == ("blurred",)
 
 
 def test_white_where_the_normals_have_none(gates: list[Gate]) -> None:
-    part = drawn(2, 50)[0].copy()
-    part[:64] = 255  # a lamp's reflection over a quarter: the mean alone hardly moves
+    pixels = drawn(2, 50)[0].copy()
+    pixels[:64] = 255  # a lamp's reflection over a quarter: the mean alone hardly moves
     one = replace(gates[2], brightness_max=255.0, sharpness_min=None)
-    assert one.reasons(seen(part)) == ("exposure",)
+    assert one.reasons(seen(pixels)) == ("exposure",)
 
 
 def test_few_normals_make_it_wide_and_two_blind() -> None:
@@ -108,3 +112,14 @@ def test_further_normals_widen_it_as_far_as_they_lie() -> None:
     assert wider.brightness_min == known.brightness_min and "exposure" in wider.reasons(seen(drawn(3, 1)[0] * 1.9))
     assert widened(known, first[:3]) == replace(known)
     assert widened(gate(first[:2]), first).brightness_max == known.brightness_max
+
+
+def test_another_product_is_unlike_every_normal_and_stays_rejected(made: tuple[Path, Recipe]) -> None:
+    inspector = Inspector.load(made[0])
+    assert inspector.inspect(part(60)).reasons == () and inspector.inspect(part(60, "stain")).reasons == ("over_reject_limit",)
+    for other in (0, 1, 2):
+        found = inspector.inspect(part(60, product=other))
+        assert found.verdict is Verdict.REJECT and "unlike_every_normal" in found.reasons
+    generous = replace(inspector.recipe.calibration, thresholds=Thresholds(1e6, 1e7))
+    passed = Inspector(replace(inspector.recipe, calibration=generous), inspector._expert).inspect(part(60, product=0))
+    assert passed.verdict is Verdict.REVIEW and passed.reasons[-1] == "unlike_every_normal" and passed.findings == ()
