@@ -42,6 +42,9 @@ def enroll(
     expert: Annotated[str, typer.Option(help="patchcore, padim or reference.")] = "patchcore",
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
+    score_rule: Annotated[
+        str, typer.Option(help="auto, max (largest patch distance) or top (mean of the largest 1 %).")
+    ] = "auto",
     coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
     false_reject_rate: Annotated[float, typer.Option(help="Share of normal parts over the reject limit.")] = 0.01,
     review_rate: Annotated[float, typer.Option(help="Share of normal parts over the review limit.")] = 0.05,
@@ -64,6 +67,7 @@ def enroll(
         "expert": expert,
         "backbone": backbone,
         "image_size": image_size,
+        "score_rule": score_rule,
         "coreset": coreset,
         "false_reject_rate": false_reject_rate,
         "review_rate": review_rate,
@@ -139,6 +143,7 @@ def card(recipe: dict[str, Any]) -> Iterator[str]:
                 f"{name:<10} from raw {limit:.4g} on: {100 * risk['target']:g} % of normal parts, "
                 f"with 90 % confidence between {risk['low']:.2%} and {risk['high']:.2%}"
             )
+    yield from seen(recipe)
     yield f"digest     {recipe['sha256']}"
     if lineage := recipe["options"].get("extension"):
         how = "fitted anew" if lineage["refitted"] else f"{lineage['inserted']} rows added"
@@ -147,6 +152,24 @@ def card(recipe: dict[str, Any]) -> Iterator[str]:
             yield f"           {ancestor}"
     for warning in recipe["warnings"] or calibration["warnings"]:
         yield _warned(warning)
+
+
+def seen(recipe: dict[str, Any]) -> Iterator[str]:
+    """What `auto` compared, and what the expert sees of painted defects."""
+    table, test = recipe.get("choice"), recipe.get("self_test")
+    for row in table["candidates"] if table else ():
+        what = f"{row['backbone']}, {row['image_size']} px, {row['score_rule']}"
+        area = f"{row['auroc']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        yield f"{'chosen' if row['chosen'] else 'tried':<10} {what:<32} AUROC {area}, {row['ms']:.0f} ms a picture"
+    if table and table["note"]:
+        yield f"auto       {table['note']}"
+    if test and test["kinds"]:
+        over, *kinds = test["kinds"]
+        area = f"{over['auroc']:.2f} ({over['low']:.2f} to {over['high']:.2f}) of {over['copies']} painted defects"
+        yield f"self-test  AUROC {area}" + ("" if over["found"] is None else f", {over['found']:.0%} over the reject limit")
+        yield "           " + ", ".join(f"{kind['kind']} {kind['auroc']:.2f}" for kind in kinds)
+    elif test:
+        yield f"self-test  {test['note']}"
 
 
 def changes(found: dict[str, Any]) -> Iterator[str]:

@@ -25,6 +25,7 @@ class EnrollIn(Body):
     expert: Literal["patchcore", "padim", "reference"] = "patchcore"
     backbone: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
+    score_rule: Literal["auto", "max", "top"] = "auto"
     coreset: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     false_reject_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     review_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -79,6 +80,8 @@ class RecipeView(BaseModel):
     backbone: str
     image_size: int
     calibration: dict[str, Any]
+    choice: dict[str, Any] | None = None
+    self_test: dict[str, Any] | None = None
     warnings: list[str]
     normals: list[str]
     files: dict[str, Any]

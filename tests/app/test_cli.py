@@ -17,6 +17,7 @@ from app.cli import main
 from inspection.drawn import drawn
 
 Run = Callable[..., tuple[int, str, str]]
+LITE = "efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,9 @@ def test_enroll_prints_limits_and_risk(run: Run, enrolled: dict[str, Any]) -> No
     assert 0 < limits["review"]["raw"] < limits["reject"]["raw"]
     code, out, _ = run("recipe", "show", "disc", "1")
     assert code == 0 and "with 90 % confidence between" in out and enrolled["sha256"] in out
+    rows = [line.split() for line in out.splitlines() if line.startswith(("chosen ", "tried "))]
+    assert [row[1] for row in rows] == [f"{LITE},", f"{LITE},", "dinov2_vits14,"] and sum(row[0] == "chosen" for row in rows) == 1
+    assert out.count("ms a picture") == 3 and "self-test  AUROC " in out and "52 painted defects" in out and "scratch " in out
 
 
 def test_inspect_records_each_picture_and_one_bad_file_fails_alone(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
@@ -100,7 +104,7 @@ def test_inspect_records_each_picture_and_one_bad_file_fails_alone(run: Run, pla
 
 def test_reinspect_reports_flips(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
     run("inspect", "disc", place / "test", "--lot", "again")
-    code, out, err = run("enroll", "disc", "--normal", place / "normal", "--expert", "padim", "--json")
+    code, out, err = run("enroll", "disc", "--normal", place / "normal", "--expert", "padim", "--backbone", LITE, "--json")
     assert code == 0, err
     number = json.loads(out)["number"]
     assert number == 2 and not json.loads(out)["promoted"]
@@ -120,7 +124,7 @@ def test_reinspect_reports_flips(run: Run, place: Path, enrolled: dict[str, Any]
 
 
 def test_recipes_promote_roll_back_and_travel(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
-    run("enroll", "disc", "--normal", place / "normal", "--expert", "padim")
+    run("enroll", "disc", "--normal", place / "normal", "--expert", "padim", "--backbone", LITE)
     newest = json.loads(run("recipe", "list", "disc", "--json")[1])[0]["number"]
     assert run("recipe", "promote", "disc", newest)[0] == 0
     code, out, _ = run("recipe", "rollback", "disc", "--json")
