@@ -18,7 +18,7 @@ BLOCK = 1 << 21  # similarities held at once by a search: 8 MiB
 ROWS = 2048  # of the table in one product: more would leave the processor's cache
 EXACT_ROWS = 5000
 """Up to here the whole bank is looked through: lists would gain little."""
-PROBED = 8
+PROBED = 6
 """One list in so many is looked into for each query."""
 _SAMPLE = 64  # rows a list that k-means is run on
 _ROUNDS = 8

@@ -33,7 +33,7 @@ HELD = 512
 """Normal pictures held out at most: the bound rests on their largest quarter, and each fold costs a fit."""
 SEARCHED = 1 << 16
 """Patches looked for at once: a picture in tiles has a hundred thousand, and a search copies what it is asked."""
-EXACT_SHARE = 50
+EXACT_SHARE = 20
 """One patch in so many is looked for in the whole bank, however large: those that the score and the map's peaks are made of."""
 
 
