@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from inspection import selftest
-from inspection.image import Pixels
+from inspection.image import Limits, Pixels
 from inspection.metrics import auroc, auroc_interval, gain
+from inspection.normals import Normal, read
 from inspection.options import AUTO, EnrolOptions, bank_rows, region_of, resolved, view_of
 from models import backbones, catalog, experts
 from models.experts.base import Floats
@@ -79,7 +80,14 @@ class Pictures:
     digests: Sequence[str]
     """Of their pixels."""
     shapes: Sequence[tuple[int, int]]
+    """Height and width of each."""
     read: Callable[[int], Pixels]
+
+    @classmethod
+    def of(cls, normals: Sequence[Normal], limits: Limits) -> Pictures:
+        """Those that were checked."""
+        shapes = [(normal.seen.height, normal.seen.width) for normal in normals]
+        return cls([n.pixels_sha256 for n in normals], shapes, lambda number: read(normals[number].source, limits).pixels)
 
 
 def choose(
@@ -109,9 +117,6 @@ def choose(
     trials = [_Trial(options, way, pictures.shapes, region) for way in ways]
     done = 0
 
-    def read(number: int) -> Pixels:
-        return pictures.read(order[number])
-
     def told(items: Iterable[T]) -> Iterator[T]:
         nonlocal done
         for item in items:
@@ -121,12 +126,14 @@ def choose(
             tell("choose", done, len(order) + len(copies) + len(trials))
 
     for number in told(range(len(order))):
-        pixels = read(number)
+        pixels = pictures.read(order[number])
         for trial in trials:
             trial.learn(pixels)
     for trial in told(trials):
         trial.fit()
-    for copy, pixels in zip(copies, told(selftest.painted(copies, read, region)), strict=True):
+    for copy, pixels in zip(
+        copies, told(selftest.painted(copies, lambda number: pictures.read(order[number]), region)), strict=True
+    ):
         for trial in trials:
             trial.judge(pixels, copy.picture % FOLDS)
     scores, defective = [np.array(trial.scores) for trial in trials], np.arange(len(order) + len(copies)) >= len(order)

@@ -70,23 +70,18 @@ def enroll(
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
     given = checked(images, names, limits, tell, stop)
     normals, warnings = distinct(given)
-    shapes = [(n.seen.height, n.seen.width) for n in normals]
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     typicals: list[float] = []
-    digests, table = [n.pixels_sha256 for n in normals], None
-
-    def pixels_of(number: int) -> Pixels:
-        return read(normals[number].source, limits).pixels
-
+    known, table = Pictures.of(normals, limits), None
     try:
         if options.backbone == "auto":
-            options, table = choose(options, Pictures(digests, shapes, pixels_of), region, tell, stop)
-        options = resolved(options, [max(shape) for shape in shapes])
-        view = view_of(options, shapes)
-        inside = None if region is None else region_of(region, view, shapes)
-        pictures_read = (pixels_of(number) for number in range(len(normals)))
+            options, table = choose(options, known, region, tell, stop)
+        options = resolved(options, [max(shape) for shape in known.shapes])
+        view = view_of(options, known.shapes)
+        inside = None if region is None else region_of(region, view, known.shapes)
+        pictures_read = map(known.read, range(len(normals)))
         with features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features:
             rows = bank_rows(options.coreset, features.shape)
             state = fit(
@@ -99,8 +94,8 @@ def enroll(
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            copies = selftest.plan(digests, "selftest") if len(normals) >= selftest.LEAST else []
-            spoilt = selftest.painted(copies, pixels_of, region)
+            copies = selftest.plan(known.digests, "selftest") if len(normals) >= selftest.LEAST else []
+            spoilt = selftest.painted(copies, known.read, region)
             with features_file(
                 spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
             ) as painted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ import cv2
 import numpy as np
 
 from inspection.calibration import calibrate
+from inspection.choice import Pictures, choose
 from inspection.enrolment import Progress, Stop, features_file, held_out, stopper
 from inspection.evidence import InspectionError, Verdict
-from inspection.image import Pixels, decode
+from inspection.image import Limits, Pixels, decode
 from inspection.metrics import aupro, auroc, f1_max
+from inspection.normals import checked, distinct
 from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from inspection.templates import Pair, pairs
 from inspection.verdict import decide
@@ -99,17 +102,33 @@ def evaluate(
     limits, the gate apart. `ms_per_image`: decoding, features, search and map. `peak_mib`: the process's peak so far. A
     figure is `None` where it cannot be had (no masks, one kind of picture). For the reference expert, templates that a folder's
     manifest names are enrolled beside the normals (`templates`), and a test picture that is such a template, which would be
-    compared with itself, gives way to the part it is the template of, its defects replaced by the template.
+    compared with itself, gives way to the part it is the template of, its defects replaced by the template. With backbone
+    `auto` each draw takes the way that its own normals choose (`ways` counts them, `options` are the last draw's).
     Raises FolderRefused, NotAnImage, EnrolmentRefused, Cancelled.
     """
     resolved(options)
-    return [_evaluate(one, options, shots, seeds, progress or (lambda *_: None), cancelled) for one in folders(directory)]
+    one = _by_choice if options.backbone == "auto" else _evaluate
+    return [one(folder, options, shots, seeds, progress or (lambda *_: None), cancelled) for folder in folders(directory)]
 
 
 def mean(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """The mean of each figure over the folders that have it."""
     columns = {name: [row[name] for row in rows if row[name] is not None] for name in FIGURES}
     return {name: fmean(values) if values else None for name, values in columns.items()}
+
+
+def _by_choice(
+    folder: Path, options: EnrolOptions, shots: int | None, seeds: int, tell: Progress, cancelled: Stop | None
+) -> dict[str, Any]:
+    normals, rows, ways = pictures(folder / "train/good"), list[dict[str, Any]](), Counter[str]()
+    wanted, stop = min(shots or len(normals), len(normals)), stopper(cancelled)
+    for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
+        drawn = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
+        taken = checked([normals[i] for i in drawn], None, Limits(), tell, stop)
+        chosen, _ = choose(replace(options, seed=seed), Pictures.of(distinct(taken)[0], Limits()), None, tell, stop)
+        rows.append(_evaluate(folder, chosen, shots, 1, tell, cancelled))
+        ways[f"{chosen.backbone} {rows[-1]['options']['image_size']} {rows[-1]['options']['score_rule']}"] += 1
+    return {**rows[-1], **mean(rows), "seeds": len(rows), "ways": dict(ways)}
 
 
 def _evaluate(

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from inspection import choice
 from inspection.choice import WAYS, Choice, Pictures, Way, choose, pick
-from inspection.drawn import drawn
+from inspection.drawn import drawn, write
 from inspection.enrolment import enroll
+from inspection.evaluation import evaluate
 from inspection.metrics import auroc, gain
 from inspection.options import AUTO, EnrolOptions
 from inspection.recipe import DOCUMENT, digest, load
@@ -144,3 +145,12 @@ def test_a_recipe_keeps_the_table_and_its_digest_no_times(tmp_path: Path) -> Non
     assert other.choice is not None and untimed(other.choice) == untimed(table)
     named = replace(ASKED, backbone=AUTO, image_size=64)
     assert enroll(pictures, tmp_path / "named", product="cap", options=named).choice is None
+
+
+@pytest.mark.usefixtures("small")
+def test_an_evaluation_lets_each_draw_choose(tmp_path: Path) -> None:
+    write(tmp_path, 3, 6, 2, size=128)
+    [row] = evaluate(tmp_path, ASKED, shots=4, seeds=2)
+    assert sum(row["ways"].values()) == row["seeds"] == 2 and row["options"]["backbone"] != "auto"
+    said = {f"{way.backbone} {way.image_size} {way.score_rule}" for way in SMALL}
+    assert set(row["ways"]) <= said and row["image_auroc"] > 0.5 and row["normals"] == 4
