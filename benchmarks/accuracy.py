@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inspection.enrolment import features_file
 from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
+from inspection.features import features_file
 from inspection.metrics import auroc
 from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from models.experts import FeaturesRefused, fit, load_expert

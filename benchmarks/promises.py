@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from inspection.calibration import calibrate
-from inspection.enrolment import features_file, held_out
+from inspection.enrolment import held_out
 from inspection.evaluation import Sample, folders, pictures, samples
+from inspection.features import features_file
 from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from models.experts import fit, load_expert
 

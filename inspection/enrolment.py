@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,19 +19,18 @@ from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose
 from inspection.drawn import spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
+from inspection.features import Altered, Features, Progress, features_file
 from inspection.gate import gate, typical
 from inspection.image import Limits, Pixels
 from inspection.inspector import Inspector, weights_sha256
 from inspection.normals import Normal, checked, distinct, odd, read
-from inspection.options import EnrolOptions, bank_rows, region_of, resolved, view_of
+from inspection.options import MAX_BANK, EnrolOptions, bank_rows, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
-from models import backbones, experts
-from models.experts import Copies, FeaturesRefused, FitCancelled, Region, View, fit, load_expert, notes
+from models import experts
+from models.experts import Copies, FeaturesRefused, FitCancelled, View, fit, load_expert, notes
+from models.experts.patchcore import HELD
 
-Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
-Features = np.ndarray
-"""`[N, P, D]` float32, in a file that has no name: as many pictures as the disk holds."""
 
 _GOLDEN_SIDE = 512
 _LIBRARIES = ("kensor", "numpy", "onnxruntime", "opencv-python-headless", "safetensors")
@@ -70,6 +67,8 @@ def enroll(
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
     given = checked(images, names, limits, tell, stop)
     normals, warnings = distinct(given)
+    if len(normals) > HELD:
+        normals = _shuffled(normals, options.seed)  # the first are held out
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +82,9 @@ def enroll(
         inside = None if region is None else region_of(region, view, known.shapes)
         pictures_read = map(known.read, range(len(normals)))
         with features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features:
-            rows = bank_rows(options.coreset, features.shape)
+            rows, asked = bank_rows(options.coreset, features.shape), bank_rows(options.coreset, features.shape[:2])
+            if rows < asked and options.expert == "patchcore":
+                warnings.append(f"The memory bank has {rows:,} rows: the {asked:,} asked for would pass {MAX_BANK >> 20} MiB.")
             state = fit(
                 options.expert,
                 features,
@@ -94,12 +95,12 @@ def enroll(
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
-            copies = selftest.plan(known.digests, "selftest") if len(normals) >= selftest.LEAST else []
+            copies = selftest.plan(known.digests[:HELD], "selftest") if len(normals) >= selftest.LEAST else []
             spoilt = selftest.painted(copies, known.read, region)
             with features_file(
                 spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
             ) as painted:
-                altered = [(copy.picture, one) for copy, one in zip(copies, painted, strict=True)]
+                altered = Altered([copy.picture for copy in copies], painted)
                 scores, peaks = held_out(options.expert, view, features, state, options.seed, tell, cancelled, altered, typicals)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
@@ -147,32 +148,6 @@ def enroll(
     return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
 
 
-@contextmanager
-def features_file(
-    pictures: Iterator[Pixels],
-    count: int,
-    kind: str,
-    view: View,
-    near: Path,
-    tell: Progress,
-    stop: Callable[[], None],
-    region: Region | None = None,
-    stage: str = "features",
-) -> Iterator[Features]:
-    """Patch features of pictures, one pass of the backbone each, in a nameless file in the folder `near`."""
-    session, spec = experts.extractor(kind, view, region), backbones.spec(view.backbone)
-    shape: tuple[int, ...] = ()
-    with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
-        for done, pixels in enumerate(pictures, 1):
-            stop()
-            found = session.features(backbones.preprocess(pixels, spec, view.size)[None])[0]
-            shape = found.shape
-            file.write(np.ascontiguousarray(found).data)
-            tell(stage, done, count)
-        file.flush()
-        yield np.memmap(file, np.float32, "r", shape=(count, *shape)) if count else np.empty((0, 1, 1), np.float32)
-
-
 def held_out(
     kind: str,
     view: View,
@@ -186,18 +161,36 @@ def held_out(
 ) -> tuple[list[float], list[float]]:
     """Scores of normal pictures by an expert that never saw them, then of their `copies`, in order; and their maps' peaks.
 
-    `typicals` gets their typical patch distances (gate.py).
+    Of PatchCore's pictures the first `HELD` are scored. `tell` over the stages `refit` (a coreset without each fold) and
+    `calibrate`; `typicals` gets the typical patch distances (gate.py).
     """
     found: dict[int, tuple[float, float, float]] = {}
     stop = stopper(cancelled)
-    for number, raw in experts.held_out(kind, list(features), state, view=view, copies=copies, seed=seed, cancelled=cancelled):
+    wanted = (min(len(features), HELD) if kind == "patchcore" else len(features)) + len(copies)
+    raws = experts.held_out(
+        kind,
+        features,
+        state,
+        view=view,
+        copies=copies,
+        seed=seed,
+        progress=lambda done, total: tell("refit", done, total),
+        cancelled=cancelled,
+    )
+    for number, raw in raws:
         stop()
         found[number] = (raw.score, float(raw.map.max()), typical(raw.patches))
-        tell("calibrate", len(found), len(features) + len(copies))
+        tell("calibrate", len(found), wanted)
     ordered = [found[number] for number in sorted(found)]
     if typicals is not None:
         typicals.extend(distance for _, _, distance in ordered)
     return [score for score, _, _ in ordered], [peak for _, peak, _ in ordered]
+
+
+def _shuffled(normals: list[Normal], seed: int) -> list[Normal]:
+    """The pictures in an order drawn by `seed`, whatever order they came in."""
+    named = sorted(normals, key=lambda normal: normal.pixels_sha256)
+    return [named[n] for n in np.random.default_rng(seed).permutation(len(named))]
 
 
 def stopper(cancelled: Stop | None) -> Callable[[], None]:

@@ -18,8 +18,9 @@ import numpy as np
 
 from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose
-from inspection.enrolment import Progress, Stop, features_file, held_out, stopper
+from inspection.enrolment import Stop, held_out, stopper
 from inspection.evidence import InspectionError, Verdict
+from inspection.features import Features, Progress, features_file
 from inspection.image import Limits, Pixels, decode
 from inspection.metrics import aupro, auroc, f1_max
 from inspection.normals import checked, distinct
@@ -27,6 +28,7 @@ from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from inspection.templates import Pair, pairs
 from inspection.verdict import decide
 from models.experts import View, fit, load_expert
+from models.experts.patchcore import HELD
 
 FIGURES = (
     "image_auroc", "pixel_auroc", "aupro", "f1_max", "overkill", "escape", "review_share", "ms_per_image", "peak_mib",
@@ -173,7 +175,7 @@ def _evaluate(
 
 
 def _draw(
-    features: np.ndarray,
+    features: Features,
     chosen: np.ndarray,
     normals: int,
     tests: list[Sample],
@@ -184,7 +186,9 @@ def _draw(
     tell: Progress,
     cancelled: Stop | None,
 ) -> dict[str, Any]:
-    train = [features[i] for i in chosen]
+    if len(chosen) > HELD:
+        chosen = np.random.default_rng(seed).permutation(chosen)  # the first ones are held out
+    train = features.of(chosen.tolist())
     rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
     state = fit(options.expert, train, rows=rows, seed=seed, backbone=options.backbone, cancelled=cancelled)
     fresh = held_out(options.expert, view, train, state, seed, tell, cancelled)

@@ -16,8 +16,9 @@ from safetensors.numpy import save as tensor_bytes
 from inspection import recipe as recipes
 from inspection import selftest
 from inspection.calibration import Calibration, calibrate
-from inspection.enrolment import Progress, Stop, enroll, features_file, stopper
+from inspection.enrolment import Stop, enroll, stopper
 from inspection.evidence import Cancelled, EnrolmentRefused
+from inspection.features import Altered, Progress, features_file
 from inspection.gate import Gate, Look, typical, widened
 from inspection.image import Limits, decode
 from inspection.inspector import Inspector
@@ -117,7 +118,7 @@ def extend(
                     layout=Layout(view, region),
                     most=max(len(state["memory_bank"]), round(GROWTH * extension["first_rows"])),
                     first=len(before.normals),
-                    copies=[(copy.picture, one) for copy, one in zip(copies, painted, strict=True)],
+                    copies=Altered([copy.picture for copy in copies], painted),
                     seed=before.options["seed"],
                     cancelled=cancelled,
                 )

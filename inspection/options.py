@@ -18,6 +18,8 @@ from models.experts.view import RULES, Rule, cells_of
 
 AUTO = "efficientnet_lite0"
 ROWS = 2000
+MAX_BANK = 85 * 2**20
+"""Bytes of a memory bank: a fit holds three of them."""
 MAX_SIDE = 2048
 """Longest side of the network's input: the memory of an export or an inspection grows with its square."""
 MAX_WORKING = 48 * 2**20
@@ -114,10 +116,14 @@ def region_of(mask: np.ndarray, view: View, shapes: Sequence[tuple[int, int]]) -
 
 
 def bank_rows(coreset: float | None, shape: tuple[int, ...]) -> int:
-    """Rows of the memory bank for features `[N, P, D]`, at most all N·P. Raises EnrolmentRefused unless positive and finite."""
+    """Rows of the memory bank for features `[N, P, D]`, at most all N·P and, where D is given, what `MAX_BANK` holds.
+
+    Raises EnrolmentRefused unless positive and finite.
+    """
     patches = shape[0] * shape[1]
     if coreset is None:
         return min(ROWS, patches)
     if not 0 < coreset < math.inf:
         raise EnrolmentRefused(f"A memory bank of {coreset:g} rows cannot be made.")
-    return max(1, min(round(coreset * patches if coreset <= 1 else coreset), patches))
+    most = min(patches, MAX_BANK // (4 * shape[2])) if len(shape) > 2 else patches
+    return max(1, min(round(coreset * patches if coreset <= 1 else coreset), most))

@@ -73,7 +73,7 @@ class Recipe:
     """Upper end of the heatmap's scale, raw units of the map: twice the finding limit."""
     golden: tuple[Golden, ...]
     normals: tuple[str, ...]
-    """SHA-256 of the normal pictures' bytes, in the order of `held_out_scores`."""
+    """SHA-256 of the normal pictures' bytes; the first are those of `held_out_scores`, in their order, until one is extended."""
     warnings: tuple[str, ...]
     files: dict[str, dict[str, Any]]
     """Every other file of the folder: `sha256` and `bytes`."""

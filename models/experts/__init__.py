@@ -141,15 +141,16 @@ def held_out(
     view: View,
     copies: Copies = (),
     seed: int = 0,
+    progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
     """Each normal picture's number and its score by an expert that never saw it, one at a time (maps in a list are not bounded).
 
     `features`: those the state was fitted on, in the same order; may read from disk, is walked several times. `copies`:
     altered normal pictures, each with the number of its original and scored by the expert that never saw that; they are
-    numbered on from the last normal picture. PatchCore refits its coreset in folds, PaDiM takes one picture out exactly, the
-    reference expert compares with the other pictures (and runs the backbone on copies of those that have no fellow).
-    Raises FeaturesRefused, FitCancelled.
+    numbered on from the last normal picture. PatchCore refits its coreset in folds (`progress`) and scores the first 512
+    pictures, PaDiM takes one picture out exactly, the reference expert compares with the other pictures (and runs the backbone
+    on copies of those that have no fellow). Raises FeaturesRefused, FitCancelled.
     """
     if kind == "reference":
         from models.experts import rehearsal
@@ -163,7 +164,9 @@ def held_out(
     if kind == "patchcore":
         from models.experts import patchcore
 
-        return patchcore.held_out(features, state, layout=layout, copies=copies, seed=seed, cancelled=cancelled)
+        return patchcore.held_out(
+            features, state, layout=layout, copies=copies, seed=seed, progress=progress, cancelled=cancelled
+        )
     if kind == "padim":
         from models.experts import padim
 

@@ -69,20 +69,19 @@ def fit_patchcore(
     total = rows * max(1, ceil(points / capacity))
 
     def tell(length: int, done: int, of: int) -> None:
-        if progress is not None:  # what is thinned again, the coresets of coresets, is counted at the end
-            progress(min(total, int(total * (passed + length * done / of) / max(points, passed + length))), total)
+        if progress is not None:
+            progress(round(total * (passed + length * done / of) / max(points, passed + length)), total)
 
-    def thin(start: int, stop: int) -> int:
+    def thin(start: int, stop: int, again: bool = False) -> int:
+        nonlocal passed
         from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
 
         if stop - start <= rows:
             return stop
         part, owner = held[start:stop], picture[start:stop]
-        picks, _ = farthest_first(
-            part, rows, seed=seed, progress=lambda done, of: tell(stop - start, done, of), cancelled=cancelled
-        )
-        nonlocal passed
-        passed += stop - start
+        told = None if again else lambda done, of: tell(stop - start, done, of)  # coresets of coresets are soon done
+        picks, _ = farthest_first(part, rows, seed=seed, progress=told, cancelled=cancelled)
+        passed += 0 if again else stop - start
         held[start : start + len(picks)] = part[picks]
         picture[start : start + len(picks)] = owner[picks]
         return start + len(picks)
@@ -94,13 +93,13 @@ def fit_patchcore(
         if full + patches > capacity:
             kept = full = thin(kept, full)
             if kept + max(rows, patches) > capacity:
-                kept = full = thin(0, kept)
+                kept = full = thin(0, kept, again=True)
         held[full : full + patches] = one
         picture[full : full + patches] = number
         full += patches
     if kept:
         full = thin(kept, full)
-    full = thin(0, full)
+    full = thin(0, full, again=kept > 0)
     return held[:full].copy(), picture[:full].copy()
 
 

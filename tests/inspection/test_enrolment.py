@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from drawn_parts import part, png
 
+from inspection import enrolment, options
 from inspection import recipe as recipes
 from inspection.enrolment import enroll
 from inspection.evidence import Cancelled, EnrolmentRefused
-from inspection.options import EnrolOptions, bank_rows
+from inspection.options import MAX_BANK, EnrolOptions, bank_rows
 from inspection.recipe import Recipe, load
 from models.catalog import UnknownWeight
+from models.experts import patchcore
 
 
 def test_the_recipe_holds_what_was_asked_and_measured(made: tuple[Path, Recipe], normals: list[bytes]) -> None:
@@ -41,7 +43,7 @@ def test_the_same_pictures_make_the_same_recipe(made: tuple[Path, Recipe], norma
     )
     assert again.sha256 == made[1].sha256 and again.created_at != made[1].created_at
     stages = [stage for stage, _, _ in told]
-    assert list(dict.fromkeys(stages)) == ["decode", "features", "coreset", "selftest", "calibrate", "golden"]
+    assert list(dict.fromkeys(stages)) == ["decode", "features", "coreset", "selftest", "refit", "calibrate", "golden"]
     for stage, count in (("decode", 12), ("features", 12), ("selftest", 52), ("calibrate", 64)):
         assert [step for step in told if step[0] == stage] == [(stage, n, count) for n in range(1, count + 1)]
     other = enroll(normals, tmp_path / "other", product="cap", options=EnrolOptions(seed=1))
@@ -114,7 +116,7 @@ def test_what_a_person_should_know_is_said(normals: list[bytes], tmp_path: Path)
     assert len(recipe.normals) == 7
 
 
-@pytest.mark.parametrize("stage", ["decode", "features", "coreset", "selftest", "calibrate", "golden"])
+@pytest.mark.parametrize("stage", ["decode", "features", "coreset", "selftest", "refit", "calibrate", "golden"])
 def test_cancelling_at_any_stage_leaves_nothing(stage: str, normals: list[bytes], tmp_path: Path) -> None:
     seen: list[str] = []
     with pytest.raises(Cancelled):
@@ -151,9 +153,32 @@ def test_rows_of_the_memory_bank() -> None:
     assert bank_rows(1.0, (5, 784, 152)) == 3920
     assert bank_rows(1e12, (5, 784, 152)) == 3920  # never more than there are
     assert bank_rows(None, (1, 784, 152)) == 784
+    assert bank_rows(1.0, (1000, 784, 152)) * 152 * 4 <= MAX_BANK < (bank_rows(1.0, (1000, 784, 152)) + 1) * 152 * 4
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(EnrolmentRefused):
             bank_rows(wrong, (5, 784, 152))
+
+
+def test_a_bank_that_does_not_fit_is_smaller_and_says_so(
+    normals: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "MAX_BANK", 500 * 152 * 4)
+    recipe = enroll(normals[:3], tmp_path / "r", product="x", options=EnrolOptions(coreset=0.5, backbone="efficientnet_lite0"))
+    assert any("500 rows: the 1,176 asked for" in warning for warning in recipe.warnings)
+
+
+def test_of_many_pictures_some_are_held_out_whatever_their_order(
+    normals: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (enrolment, patchcore):
+        monkeypatch.setattr(module, "HELD", 6)
+    chosen = EnrolOptions(coreset=200, backbone="efficientnet_lite0")
+    told: list[tuple[str, int, int]] = []
+    recipe = enroll(normals, tmp_path / "a", product="x", options=chosen, progress=lambda *step: told.append(step))
+    assert recipe.calibration.n == 6 and len(recipe.normals) == 12
+    assert told[-5][0] == "calibrate" and told[-5][1] == told[-5][2] == 6 + recipe.self_test.kinds[0].copies
+    again = enroll(normals[::-1], tmp_path / "b", product="x", options=chosen)
+    assert again.normals == recipe.normals and again.calibration == recipe.calibration
 
 
 def test_defects_score_over_normals(made: tuple[Path, Recipe]) -> None:

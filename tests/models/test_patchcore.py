@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.experts import FeaturesRefused, FitCancelled, View, fit, held_out, load_expert
+from models.experts import FeaturesRefused, FitCancelled, View, fit, held_out, load_expert, patchcore
 from models.experts.coreset import farthest_first
 from models.experts.patchcore import fit_patchcore
 
@@ -46,17 +46,19 @@ def test_coreset_is_the_plain_greedy_one(seed: int, count: int, rows: int, width
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), offset=st.sampled_from([0.0, 1e3]), width=st.sampled_from([2, 15, 16, 17, 40]))
-def test_coreset_of_clusters_doubles_and_outliers_covers_like_the_plain_one(seed: int, offset: float, width: int) -> None:
-    """Where the sketch's rounding is largest beside the distances; equal distances may be broken otherwise."""
+def test_each_row_is_the_farthest_also_among_clusters_doubles_and_outliers(seed: int, offset: float, width: int) -> None:
+    """Where the sketch's rounding is largest beside the distances; equal distances may be decided either way."""
     rng = np.random.default_rng(seed)
     points = np.repeat(rng.normal(size=(30, width)), 4, axis=0) + rng.normal(size=(120, width)) * rng.choice([0, 1e-3], (120, 1))
     points[:3] *= 1e3
     points = (points + offset).astype(np.float32)
     for rows in (5, 50, 120):
         picks, radius = farthest_first(points, rows, seed=seed)
-        assert len(set(picks.tolist())) == len(picks)
-        _, radii = plain_farthest_first(points.astype(np.float64), len(picks), int(picks[0]))
-        assert radius == pytest.approx(radii[-1], rel=1e-4)
+        nearest = np.linalg.norm(points.astype(np.float64) - points[picks[0]], axis=1)
+        for pick in picks[1:]:
+            assert nearest[pick] >= nearest.max() * (1 - 1e-6) > 0
+            nearest = np.minimum(nearest, np.linalg.norm(points.astype(np.float64) - points[pick], axis=1))
+        assert radius == pytest.approx(nearest.max(), rel=1e-6)
         assert (farthest_first(points, rows, seed=seed)[0] == picks).all()
     assert len(picks) == len(np.unique(points, axis=0))  # and the rest are doubles
 
@@ -250,3 +252,36 @@ def test_copies_are_scored_by_the_bank_that_never_saw_their_original(rows: int) 
     assert [scored[n] for n in (12, 13, 14)] == [scored[n] for n in (7, 0, 7)] and scored[7] > 0
     if rows > 100:
         assert scored[15] == 0, "picture 5 is in the bank that never saw picture 3"
+
+
+def test_of_many_pictures_the_first_are_held_out_in_few_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchcore, "HELD", 60)
+    features, seen = drawn(400, patches=49), []
+    state = fit("patchcore", features, rows=40)
+    view = View.square("efficientnet_lite0", 56)
+    scored = held_out("patchcore", features, state, view=view, progress=lambda done, total: seen.append((done, total)))
+    raws = dict(scored)
+    assert sorted(raws) == list(range(60))  # in one fold: 340 of 400 stay
+    assert seen[-1] == (40, 40) and seen == sorted(seen)
+    others, _ = fit_patchcore(features[60:], rows=40)
+    expected = np.linalg.norm(features[7][:, None] - others, axis=2).min(1).max()
+    assert raws[7].score == pytest.approx(expected, rel=1e-4)
+
+
+def test_progress_rises_through_all_chunks_and_folds() -> None:
+    seen: list[tuple[int, int]] = []
+    features = drawn(120, patches=300, width=64)
+    fit_patchcore(features, rows=200, budget_mib=1, progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen) and seen[-1] == (9 * 200, 9 * 200)
+    assert len({done for done, _ in seen}) > 20
+
+
+def test_a_picture_of_many_patches_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = drawn(5)
+    state, view = fit("patchcore", features[:4], rows=30), View.square("efficientnet_lite0", 56)
+    expert = load_expert("patchcore", {**state, "memory_bank": np.resize(state["memory_bank"], (30, 152))}, view)
+    asked = np.random.default_rng(0).normal(0, 1, (1, 49, 152)).astype(np.float32)
+    (whole,) = expert.score_features(asked)
+    monkeypatch.setattr(patchcore, "SEARCHED", 10)
+    (parts,) = expert.score_features(asked)
+    np.testing.assert_allclose(parts.patches, whole.patches, rtol=1e-6)
