@@ -26,7 +26,7 @@ from inspection.normals import Normal, checked, distinct, read, some
 from inspection.options import EnrolOptions
 from inspection.recipe import Golden, Recipe
 from models.experts import REGION, FeaturesRefused, FitCancelled, load_expert
-from models.experts.insertion import Inserted, doubles, insert
+from models.experts.insertion import Inserted, insert
 from models.experts.layout import Layout
 
 LEAST = 32
@@ -106,14 +106,14 @@ def extend(
     try:
         pixels = (read(normal.source, limits).pixels for normal in normals)
         with features_file(pixels, len(normals), before.expert, view, folder.parent, tell, stop, region) as features:
-            added, copies = list(features), selftest.plan([n.pixels_sha256 for n in normals], "extension", _EACH)
+            copies = selftest.plan([n.pixels_sha256 for n in normals], "extension", _EACH)
             spoilt = selftest.painted(copies, lambda at: read(normals[at].source, limits).pixels, _whole(region, normals[0].seen))
             with features_file(
                 spoilt, len(copies), before.expert, view, folder.parent, tell, stop, region, "selftest"
             ) as painted:
                 tell("coreset", 0, len(normals))
                 found = insert(
-                    added,
+                    list(features),
                     state,
                     layout=Layout(view, region),
                     most=max(len(state["memory_bank"]), round(GROWTH * extension["first_rows"])),
@@ -122,7 +122,6 @@ def extend(
                     seed=before.options["seed"],
                     cancelled=cancelled,
                 )
-            alike = doubles(added, found.radius)
             tell("coreset", len(normals), len(normals))
     except FitCancelled as error:
         raise Cancelled("The extension was cancelled.") from error
@@ -137,7 +136,7 @@ def extend(
     )
     tell("calibrate", len(normals), len(normals))
     seen = selftest.judge(card.held_out_scores, copies, found.altered, card.thresholds.reject)
-    doubtful = _doubtful(old, found.scores)
+    doubtful = _over(found.scores, old.thresholds.reject)
     draft = replace(
         before,
         options={
@@ -159,7 +158,7 @@ def extend(
         warnings=(
             *(w for w in before.warnings if w not in (*old.warnings, *selftest.warnings(before.self_test))),
             *remarks,
-            *_remarks(normals, doubtful, alike, found, old, card),
+            *_remarks(normals, found, old, card),
             *card.warnings,
             *selftest.warnings(seen),
         ),
@@ -179,39 +178,27 @@ def extend(
     return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
 
 
-def _doubtful(parent: Calibration, scores: Sequence[float]) -> list[int]:
-    """New pictures over the parent's reject limit though the other new ones were added: not what those have in common."""
-    limit = parent.thresholds.reject
+def _over(scores: Sequence[float], limit: float | None) -> list[int]:
+    """New pictures over a limit of the parent's though the other new ones were added: not what those have in common."""
     return [] if limit is None else [int(at) for at in np.argsort(scores)[::-1] if scores[at] >= limit]
 
 
-def _remarks(
-    normals: list[Normal],
-    doubtful: list[int],
-    alike: list[tuple[int, int]],
-    found: Inserted,
-    old: Calibration,
-    new: Calibration,
-) -> list[str]:
+def _remarks(normals: list[Normal], found: Inserted, old: Calibration, new: Calibration) -> list[str]:
     """What a person should know of the pictures added, and of what they did."""
-    notes = []
-    if doubtful:
-        listed = some([f"{normals[at].name} (score {found.scores[at]:.3g})" for at in doubtful])
+    notes, limits = [], old.thresholds
+    strange = _over(found.scores, limits.review)
+    if strange:
+        listed = some([f"{normals[at].name} (score {found.scores[at]:.3g})" for at in strange])
         notes.append(
-            f"Over the parent's reject limit ({old.thresholds.reject:.3g}) even beside the other pictures added, most first; "
-            f"look whether they are good, since parts like them pass more easily now: {listed}."
-        )
-    if alike:
-        pairs = some([f"{normals[b].name} = {normals[a].name}" for a, b in alike])
-        notes.append(
-            f"Hardly to be told apart, as if one part was taken twice; such pictures make the limits too tight: {pairs}."
+            f"Not like the recipe's pictures (review from {limits.review:.3g}, reject from {limits.reject:.3g}) nor like the "
+            f"others added, most first; look whether they are good, since parts like them pass more easily now: {listed}."
         )
     if found.uncovered:
         notes.append(
             f"The memory bank is full ({GROWTH:g} × its first rows): {found.uncovered} new patches found no room. "
             "Enroll anew from all normal pictures."
         )
-    before, after = old.thresholds.reject, new.thresholds.reject
+    before, after = limits.reject, new.thresholds.reject
     if before and after and after > _RISE * before:
         notes.append(f"The reject limit rose from {before:.3g} to {after:.3g}: defects may pass that were rejected before.")
     return notes

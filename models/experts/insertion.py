@@ -13,10 +13,7 @@ from models.experts.base import Cancelled, Copies, FeaturesRefused, FitCancelled
 from models.experts.layout import Layout
 
 FOLDS = 10
-ALIKE = 0.8
-"""Of the covering radius. Copies of one picture (JPEG, noise, one pixel's shift) lie within .72, other parts beyond 1.2."""
 _BLOCK = 512
-_SPARSE = 16
 
 
 class Inserted(NamedTuple):
@@ -143,18 +140,3 @@ def insert(
         altered=altered.tolist(),
         before=[layout.raw(one, "nearest").score for one in distances],
     )
-
-
-def doubles(features: Sequence[Floats], radius: float) -> list[tuple[int, int]]:
-    """Pairs of pictures, numbered, that look like one part taken twice: each patch within `ALIKE` radii of the same place's."""
-    found = []
-    for later in range(1, len(features)):
-        for earlier in range(later):
-            for step in (_SPARSE, 1):  # few pairs get past the first look
-                gap = features[later][::step] - features[earlier][::step]
-                if np.einsum("pd,pd->p", gap, gap).max() > (ALIKE * radius) ** 2:
-                    break
-            else:
-                found.append((earlier, later))
-                break
-    return found

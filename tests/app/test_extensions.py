@@ -126,7 +126,7 @@ def test_a_doubtful_picture_is_not_promoted_unseen(client: TestClient, part: str
     first = extend(client, ctx, promote=True)["result"]
     assert not first["promoted"] and first["diff_job"] is None
     assert "look, then promote it" in first["warnings"][-1]
-    assert any(w.startswith("Over the parent's reject limit") and "0.png" in w for w in first["warnings"])
+    assert any(w.startswith("Not like the recipe's pictures") and "0.png" in w for w in first["warnings"])
     assert good(client.get(part))["promoted"] == 1
     assert extend(client, ctx, promote=True, force=True)["result"]["promoted"]
     assert good(client.get(part))["promoted"] == 3

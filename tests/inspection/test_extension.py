@@ -104,10 +104,10 @@ def test_a_defective_picture_among_them_is_named(parent: tuple[Path, Recipe], tm
     noisy[0, 0] ^= 1  # other bytes, the same part
     again = cv2.imencode(".png", noisy[..., ::-1])[1].tobytes()
     made = extend(parent[0], [part(60), part(61), again, part(62, "stain")], tmp_path / "r", names=names)
-    over, twice = (next(w for w in made.warnings if w.startswith(start)) for start in ("Over the parent's", "Hardly"))
+    over, twice = (next(w for w in made.warnings if w.startswith(start)) for start in ("Not like", "Nearly"))
     assert "stained (score" in over and "good" not in over.split(": ")[-1]
     assert made.options["extension"]["doubtful"] == [made.normals[-1]]
-    assert "again = good2" in twice and "stained" not in twice
+    assert "again ≈ good2" in twice and "stained" not in twice
 
 
 def test_a_full_bank_says_so(parent: tuple[Path, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_pictures_of_another_kind_are_named_and_let_in(parent: tuple[Path, Recip
     assert not {"unexpected_size", "unexpected_channels"} & set(Inspector.load(tmp_path / "r").inspect(grey).reasons)
 
 
-@pytest.mark.parametrize(("expert", "count"), [("patchcore", 4), ("patchcore", 2), ("padim", 4)])
+@pytest.mark.parametrize(("expert", "count"), [("patchcore", 2), ("padim", 3)])
 def test_small_recipes_and_other_experts_are_fitted_anew(expert: str, count: int, tmp_path: Path) -> None:
     options = EnrolOptions(expert=expert, image_size=128, coreset=400, false_reject_rate=0.02)
     old = enroll([part(n) for n in range(count)], tmp_path / "old", product="cap", options=options)
@@ -137,18 +137,14 @@ def test_small_recipes_and_other_experts_are_fitted_anew(expert: str, count: int
     assert made.calibration == whole.calibration and made.normals == whole.normals and made.gate == whole.gate
     assert made.options["extension"]["refitted"] and made.options["extension"]["parents"] == [old.sha256]
     assert "fitted anew from all pictures" in made.warnings[0]
-    if expert == "patchcore" and count == 4:
-        bound = extend(tmp_path / "old", [part(10), part(11)], tmp_path / "bound")
-        assert not bound.options["extension"]["refitted"] and bound.calibration.n == 6
-    else:
-        with pytest.raises(EnrolmentRefused, match="its own pictures are not here"):
-            extend(tmp_path / "old", [part(10)], tmp_path / "none")
+    with pytest.raises(EnrolmentRefused, match="its own pictures are not here"):
+        extend(tmp_path / "old", [part(10)], tmp_path / "none")
 
 
 def test_a_region_is_kept(tmp_path: Path) -> None:
     region = np.zeros((128, 128), np.uint8)
     region[32:96, 16:112] = 255
-    normals = [part(n) for n in range(6)]
+    normals = [part(n) for n in range(4)]
     old = enroll(normals, tmp_path / "old", product="cap", options=SMALL, region=region)
     for name, originals in (("bound", None), ("anew", dict(zip(old.normals, normals, strict=True)).__getitem__)):
         made = extend(tmp_path / "old", [part(10)], tmp_path / name, originals=originals)

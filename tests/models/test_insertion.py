@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.experts import FeaturesRefused, FitCancelled, View
 from models.experts.base import State
 from models.experts.coreset import BATCH, farthest_first
-from models.experts.insertion import covering_radius, doubles, insert
+from models.experts.insertion import covering_radius, insert
 from models.experts.layout import Layout
 from models.experts.patchcore import fit_patchcore
 
@@ -98,13 +98,6 @@ def test_other_features_are_refused_and_cancelling_stops() -> None:
         insert([np.full((49, 20), np.nan, np.float32)], fitted(), layout=LAYOUT, most=200, first=12)
     with pytest.raises(FitCancelled):
         insert(drawn(2, 5, 1.0), fitted(), layout=LAYOUT, most=200, first=12, cancelled=lambda: True)
-
-
-def test_one_part_taken_twice_is_told() -> None:
-    new = drawn(4, 5)
-    again = new[1] + np.random.default_rng(0).normal(0, 0.01, new[1].shape).astype(np.float32)
-    assert doubles([*new, again], 2.0) == [(1, 4)]
-    assert doubles(new, 2.0) == []
 
 
 def test_a_coreset_that_ends_with_a_batch_takes_no_row_twice() -> None:
