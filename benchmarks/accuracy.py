@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from inspection.choice import Pictures, choose
 from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
 from inspection.features import features_file
+from inspection.image import Limits
 from inspection.metrics import auroc
+from inspection.normals import checked, distinct
 from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from models.experts import FeaturesRefused, fit, load_expert
 from models.experts.layout import Layout
@@ -73,7 +76,7 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
     with features_file(stream, len(everything), options.expert, view, near, quiet, lambda: None) as features:
         for draw in wanted:
             start = perf_counter()
-            train = [features[i] for i in [*range(len(templates)), *(len(templates) + draw.chosen)]]
+            train = features.of([*range(len(templates)), *(len(templates) + draw.chosen).tolist()])
             rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
             try:
                 state = fit(options.expert, train, rows=rows, seed=draw.seed, backbone=options.backbone)
@@ -85,7 +88,7 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
             for rule in RULES if options.expert == "patchcore" else RULES[:1]:
                 scores = [raw.score if rule == "max" else layouts[rule].pooled(raw.patches.ravel()) for raw in raws]
                 yield {
-                    "folder": folder.name if folder.name != "hazelnut" else folder.parent.name,
+                    "folder": f"{folder.parent.name}/{folder.name}",
                     "expert": options.expert,
                     "backbone": options.backbone,
                     "image_size": view.input,
@@ -101,10 +104,30 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
                 }
 
 
+def chosen_way(folder: Path, draw: Draw) -> EnrolOptions:
+    """What `auto` takes by the normals of a draw alone."""
+    files, quiet = pictures(folder / "train/good"), (lambda *_: None)
+    normals, _ = distinct(checked([files[i] for i in draw.chosen], None, Limits(), quiet, lambda: None))
+    options = EnrolOptions(backbone="auto", seed=draw.seed)
+    return choose(options, Pictures.of(normals, Limits()), None, quiet, lambda: None)[0]
+
+
 def whole(folder: Path, shots: Sequence[int], seeds: int) -> list[dict[str, Any]]:
-    """Every configuration on one folder."""
+    """Every configuration on one folder, and for each draw the one that `auto` takes."""
     wanted = draws(len(pictures(folder / "train/good")), shots, seeds)
-    return [row for options in CONFIGURATIONS for row in measured(folder, options, wanted)]
+    rows = [row for options in CONFIGURATIONS for row in measured(folder, options, wanted)]
+    for draw in wanted:
+        way = resolved(chosen_way(folder, draw))
+        same = {"expert": way.expert, "backbone": way.backbone, "image_size": way.image_size, "score_rule": way.score_rule}
+        own = {"all": not draw.shots, "seed": draw.seed}
+        found = [row for row in rows if same.items() <= row.items() and own.items() <= row.items()]
+        label = f"{way.backbone} {way.image_size} {way.score_rule}"
+        rows += [
+            {**row, "expert": "auto", "backbone": "", "image_size": 0, "score_rule": "", "way": label}
+            for row in found
+            if draw.shots in (0, row["normals"])
+        ]
+    return rows
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,6 +139,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for key, own in groups.items():
         means: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"draws": len(own)}
+        if ways := sorted(row["way"] for row in own if "way" in row):
+            means["ways"] = {way: ways.count(way) for way in dict.fromkeys(ways)}
         for name in ("image_auroc", "pixel_auroc"):
             values = [row[name] for row in own if row[name] is not None]
             means[name] = round(fmean(values), 4) if values else None

@@ -16,6 +16,7 @@ from inspection.calibration import calibrate
 from inspection.enrolment import held_out
 from inspection.evaluation import Sample, folders, pictures, samples
 from inspection.features import features_file
+from inspection.metrics import auroc
 from inspection.options import EnrolOptions, bank_rows, resolved, view_of
 from models.experts import fit, load_expert
 
@@ -48,7 +49,7 @@ def promises(
             for seed in range(draws):
                 chosen = np.sort(np.random.default_rng(seed).permutation(len(sound))[:count])
                 fresh = np.setdiff1d(np.arange(len(sound)), chosen)
-                train = [features[i] for i in chosen]
+                train = features.of(chosen.tolist())
                 rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
                 state = fit(options.expert, train, rows=rows, seed=seed, backbone=options.backbone)
                 card = calibrate(
@@ -64,7 +65,7 @@ def promises(
                 found["overkill"].append(float((good >= card.thresholds.reject).mean()))
                 found["over_review"].append(float((good >= card.thresholds.review).mean()))
                 found["recall"].append(float((bad >= card.thresholds.reject).mean()))
-                found["image_auroc"].append(float((bad[:, None] > good).mean()))
+                found["image_auroc"].append(auroc(np.append(good, bad), np.arange(len(good) + len(bad)) >= len(good)) or 0.0)
             yield {
                 "folder": folder.name,
                 "expert": options.expert,
@@ -93,9 +94,10 @@ if __name__ == "__main__":
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
     parser.add_argument("--score-rule", default="max")
     parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--image-size", type=int)
     asked = parser.parse_args()
     for one in folders(asked.folder):
-        chosen_options = EnrolOptions(backbone=asked.backbone, score_rule=asked.score_rule)
+        chosen_options = EnrolOptions(backbone=asked.backbone, image_size=asked.image_size, score_rule=asked.score_rule)
         for row in promises(one, chosen_options, asked.shots, asked.draws):
             sys.stdout.write(json.dumps(row) + "\n")
             sys.stdout.flush()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import experts
+from benchmarks import accuracy, experts, promises
+from inspection.drawn import write
+from inspection.options import EnrolOptions
 
 
 @pytest.mark.filterwarnings("ignore")  # anomalib's imports
@@ -30,3 +34,25 @@ def test_experts_are_timed_and_compared() -> None:
     # the steps measured stand for all, beside the projection
     expected = chosen["anomalib_projection_s"] + 20 * chosen["anomalib_step_ms"][1] / 1e3
     assert chosen["anomalib_s"] == pytest.approx(expected, abs=0.1)
+
+
+def test_accuracy_has_a_line_for_each_way_and_for_auto(tmp_path: Path) -> None:
+    write(tmp_path / "set/cap", 3, 5, 1, 128)
+    rows = accuracy.whole(tmp_path / "set/cap", (4, 0), 1)
+    assert {row["expert"] for row in rows} == {"patchcore", "padim", "reference", "auto"}
+    of_auto = [row for row in rows if row["expert"] == "auto"]
+    assert [row["normals"] for row in of_auto] == [4, 5]
+    for line in accuracy.summary(rows):
+        assert line["folder"] == "set/cap" and line["draws"] == 1 and 0 <= line["image_auroc"] <= 1
+        ways = [r for r in rows if r["expert"] == "patchcore" and r["normals"] == line["normals"]]
+        if line["expert"] == "auto":
+            assert line["image_auroc"] in [round(way["image_auroc"], 4) for way in ways] and sum(line["ways"].values()) == 1
+
+
+def test_promises_are_held_against_fresh_parts(tmp_path: Path) -> None:
+    write(tmp_path / "cap", 3, 6, 3, 128)
+    (row,) = promises.promises(tmp_path / "cap", EnrolOptions(coreset=200), shots=(5, 100), draws=2)
+    assert (row["normals"], row["fresh"], row["defective"], row["draws"]) == (5, 4, 21, 2)
+    assert row["asked"] == {"overkill": 0.01, "over_review": 0.05}
+    for name in ("overkill", "over_review", "recall", "image_auroc"):
+        assert 0 <= row[name]["least"] <= row[name]["mean"] <= row[name]["largest"] <= 1
