@@ -53,13 +53,17 @@ def columns(separation: list[float], seed: int = 0) -> tuple[list[np.ndarray], n
 
 def test_a_dearer_way_must_see_more_by_its_margin() -> None:
     scores, defective = columns([0.5, 1.0, 1.5])
-    areas = [auroc(one, defective) or 0 for one in scores]
-    first, second = areas[1] - areas[0], areas[2] - areas[1]
-    assert first > 0.05 and second > 0.05
+    first, second, both = (_sure(scores[a], scores[b], defective) for a, b in ((1, 0), (2, 1), (2, 0)))
+    assert first > 0.05 and second > 0.02 and both > first
     assert pick(scores, defective, [0, first - 0.001, second - 0.001]) == 2
     assert pick(scores, defective, [0, first - 0.001, second + 0.001]) == 1
-    assert pick(scores, defective, [0, first + 0.001, first + second - 0.001]) == 2, "beside the one taken, not the one before"
-    assert pick(scores, defective, [0, 1, 1]) == pick([scores[0]] * 3, defective, [0, 0.01, 0.01]) == 0, "ties go to the cheaper"
+    assert pick(scores, defective, [0, first + 0.001, both - 0.001]) == 2, "beside the one taken, not the one before"
+    assert pick(scores, defective, [0, 1, 1]) == pick([scores[0]] * 3, defective, [0, 0, 0]) == 0, "ties go to the cheaper"
+
+
+def _sure(scores: np.ndarray, others: np.ndarray, defective: np.ndarray) -> float:
+    area, error = gain(scores, others, defective) or (0.0, 0.0)
+    return area - error
 
 
 def test_a_gain_within_its_error_is_no_gain() -> None:
