@@ -34,7 +34,7 @@ def plain_farthest_first(points: np.ndarray, rows: int, first: int) -> tuple[lis
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 300), rows=st.integers(1, 80), width=st.integers(1, 70))
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 300), rows=st.integers(1, 80), width=st.integers(4, 70))
 def test_coreset_is_the_plain_greedy_one(seed: int, count: int, rows: int, width: int) -> None:
     points = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
     picks, radius = farthest_first(points, rows, seed=seed)
