@@ -50,7 +50,8 @@ def calibrate(
         raise EnrolmentRefused("The held-out scores are not finite: these pictures cannot be calibrated.")
     k, kept = len(given), (tuple(given.tolist()), tuple(peaks.tolist()))
     if k < 3 or given.max() <= 0 or peaks.max() <= 0:  # two scores are one distance seen from both ends: no spread
-        why = "One or two normal pictures give no held-out spread" if k < 3 else "Every held-out score is zero"
+        few = "One or two normal pictures give" if k else "No normal picture gives"
+        why = f"{few} no held-out spread" if k < 3 else "Every held-out score is zero"
         warning = f"{why}: the recipe is uncalibrated and its verdicts are `review` only. Enroll 8 or more different pictures."
         return Calibration(
             Thresholds(None, None), None, k, None, None, false_reject_rate, review_rate, None, None, (warning,), *kept

@@ -17,7 +17,7 @@ from inspection import recipe as recipes
 from inspection import selftest
 from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose
-from inspection.drawn import spoil
+from inspection.drawn import drawn, spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.features import Altered, Features, Progress, features_file
 from inspection.gate import gate, typical
@@ -33,6 +33,7 @@ from models.experts.patchcore import HELD
 Stop = Callable[[], bool]
 
 _GOLDEN_SIDE = 512
+_DRAWN_CAP = 3
 _LIBRARIES = ("kensor", "numpy", "onnxruntime", "opencv-python-headless", "safetensors")
 
 
@@ -65,7 +66,7 @@ def enroll(
     resolved(options)
     if folder.exists():
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
-    given = checked(images, names, limits, tell, stop)
+    given = checked(images, names, limits, tell, stop) if images or options.expert != "zeroshot" else []
     normals, warnings = distinct(given)
     if len(normals) > HELD:
         normals = _shuffled(normals, options.seed)  # the first are held out
@@ -75,7 +76,7 @@ def enroll(
     typicals: list[float] = []
     known, table = Pictures.of(normals, limits), None
     try:
-        if options.backbone == "auto":
+        if options.backbone == "auto" and options.expert != "zeroshot":
             options, table = choose(options, known, region, tell, stop)
         options = resolved(options, [max(shape) for shape in known.shapes])
         view = view_of(options, known.shapes)
@@ -204,11 +205,13 @@ def stopper(cancelled: Stop | None) -> Callable[[], None]:
 
 
 def _golden_pictures(normals: list[Normal], limits: Limits) -> list[tuple[str, str, Pixels]]:
-    """Three normal pictures (first, middle, last) and the first with a drawn defect, at most 512 pixels a side."""
-    chosen = sorted({0, len(normals) // 2, len(normals) - 1})
+    """Three normal pictures (a drawn part where there is none) and the first with a drawn defect, at most 512 pixels a side."""
+    chosen = sorted({0, len(normals) // 2, len(normals) - 1}) if normals else []
     pictures = [
         (f"golden/normal{n}.png", "normal", _small(read(normals[at].source, limits).pixels)) for n, at in enumerate(chosen)
     ]
+    if not pictures:
+        pictures = [("golden/normal0.png", "normal", drawn(_DRAWN_CAP, 0)[0])]
     floats = pictures[0][2].astype(np.float32) / 255
     spoilt, _ = spoil(floats, "spot", np.random.default_rng(0))
     return [*pictures, ("golden/synthetic.png", "synthetic", (255 * spoilt + 0.5).astype(np.uint8))]

@@ -23,6 +23,7 @@ _RATE = 0.001
 _MARGIN = 0.3  # log units beyond the bound: sharpness, fineness, brightness
 _CLIPPED = 0.1
 _FAR = 0.2
+_ANY = 1 << 30  # no side and no aspect lies beyond
 _FEWEST = 3  # normals: fewer have no spread
 _RANGES = ("width_min", "width_max", "height_min", "height_max", "aspect_min", "aspect_max", "chroma_min", "chroma_max")
 _GREYS = np.array([0.299, 0.587, 0.114], np.float32)
@@ -138,8 +139,10 @@ def gate(looks: Sequence[Look], typicals: Sequence[float] = ()) -> Gate:
     """The range of what the normal pictures look like; `typicals`: their typical patch distances, held out.
 
     The first ones are plain ranges, the others log-normal prediction bounds (bounds.py) at one in a thousand with a margin:
-    wide where the normals are few, or differ.
+    wide where the normals are few, or differ. Without any normal picture everything is let in.
     """
+    if not looks:
+        return Gate(1, _ANY, 1, _ANY, 1 / _ANY, _ANY, 0.0, 255.0, *(None,) * 7)
     widths, heights, colours = [s.width for s in looks], [s.height for s in looks], [s.chroma for s in looks]
     aspects = [s.width / s.height for s in looks]
     brightness, detail = [s.brightness for s in looks], [s.sharpness for s in looks]

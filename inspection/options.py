@@ -17,6 +17,7 @@ from models.experts import KINDS, Region, View
 from models.experts.view import RULES, Rule, cells_of
 
 AUTO = "efficientnet_lite0"
+ZERO_SHOT_AUTO = "dinov2_vits14"
 ROWS = 2000
 MAX_BANK = 85 * 2**20
 """Bytes of a memory bank: a fit holds three of them."""
@@ -57,7 +58,8 @@ def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:
         raise EnrolmentRefused(f"There is no score rule {rule!r}; there are auto, {', '.join(RULES)}.")
     check_rates(options.false_reject_rate, options.review_rate)
     bank_rows(options.coreset, (1, 1))
-    backbone = AUTO if options.backbone == "auto" else options.backbone
+    usual = ZERO_SHOT_AUTO if options.expert == "zeroshot" else AUTO
+    backbone = usual if options.backbone == "auto" else options.backbone
     if options.seed < 0:
         raise EnrolmentRefused(f"The seed must not be negative ({options.seed}).", seed=options.seed)
     size = options.image_size or experts.working_size(options.expert, backbone, sides)

@@ -31,7 +31,12 @@ T = TypeVar("T")
 
 FORMAT = "kensor-recipe/1"
 DOCUMENT = "recipe.json"
-ARRAYS = {"patchcore": "memory_bank.safetensors", "padim": "expert.safetensors", "reference": "references.safetensors"}
+ARRAYS = {
+    "patchcore": "memory_bank.safetensors",
+    "padim": "expert.safetensors",
+    "reference": "references.safetensors",
+    "zeroshot": "zeroshot.safetensors",
+}
 MAX_DOCUMENT = 64 * 2**20
 MAX_FILE = 4 * 2**30
 

@@ -39,7 +39,7 @@ def enroll(
     since: Annotated[datetime | None, typer.Option(help="With --reviewed-good: recorded from this time on (UTC).")] = None,
     extend: Annotated[str | None, typer.Option(metavar="N|present", help="Add to this recipe, which keeps its options.")] = None,
     diff_last: Annotated[int, typer.Option(min=0, help="With --extend: judge so many inspections again.")] = 200,
-    expert: Annotated[str, typer.Option(help="patchcore, padim or reference.")] = "patchcore",
+    expert: Annotated[str, typer.Option(help="patchcore, padim, reference, or zeroshot, which needs no picture.")] = "patchcore",
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
     score_rule: Annotated[
@@ -60,7 +60,7 @@ def enroll(
     from app.schemas.recipes import EnrollIn
     from app.services import diffs, enrolments, images, products, recipes
 
-    if normal is None and not reviewed_good:
+    if normal is None and not reviewed_good and expert != "zeroshot":
         raise typer.BadParameter("give --normal DIR, or --reviewed-good, or both")
     pictures = files([normal]) if normal else []
     chosen = {

@@ -22,7 +22,7 @@ class EnrollIn(Body):
 
     extends: Number | Literal["present"] | None = None
     diff_last: Annotated[int, Field(ge=0, le=10_000)] = 200
-    expert: Literal["patchcore", "padim", "reference"] = "patchcore"
+    expert: Literal["patchcore", "padim", "reference", "zeroshot"] = "patchcore"
     backbone: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
     score_rule: Literal["auto", "max", "top"] = "auto"

@@ -27,7 +27,7 @@ def submit(session: Session, product: str, body: EnrollIn, by: str) -> Job:
     """Queue an enrolment. Raises `EnrolmentRefused` where there is no normal picture, or none that the recipe has not."""
     owner = products.get(session, product, active=True)
     normals = product_queries.normals(session, owner.id)
-    if not normals:
+    if not normals and body.expert != "zeroshot":
         raise EnrolmentRefused(f"The product `{product}` has no normal pictures yet.", normal_images=0)
     params = body.model_dump()
     if body.extends is not None:

@@ -39,7 +39,7 @@ __all__ = [
     "notes",
 ]
 
-KINDS = ("patchcore", "padim", "reference")
+KINDS = ("patchcore", "padim", "reference", "zeroshot")
 REGION = "region"
 
 
@@ -65,7 +65,9 @@ def check_view(kind: str, view: View) -> None:
     """Raise ValueError for a view that the backbone or the expert cannot take."""
     view.grid  # noqa: B018 - raises
     if view.tile is not None and kind != "patchcore":
-        raise ValueError(f"tiles are for PatchCore: {kind} compares place with place, over the whole picture")
+        raise ValueError(f"tiles are for PatchCore: {kind} looks at the whole picture at once")
+    if kind == "zeroshot" and not backbones.spec(view.backbone).l2_normalised:
+        raise ValueError(f"the zero-shot expert looks through a vision transformer, not {view.backbone}: take dinov2_vits14")
     if kind == "reference":
         from models.experts.cells import check_size as whole_cells
 
@@ -130,6 +132,10 @@ def _fitted(
 
         width = backbones.spec(_named(backbone)).width
         return fit_reference(features, width=width, progress=progress, cancelled=cancelled)
+    if kind == "zeroshot":
+        from models.experts.rarity import fit_rarity
+
+        return fit_rarity()
     raise _unknown(kind)
 
 
@@ -171,11 +177,19 @@ def held_out(
         from models.experts import padim
 
         return padim.held_out(features, state, layout=layout, copies=copies)
+    if kind == "zeroshot":
+        from models.experts import rarity
+
+        return rarity.held_out(features, state, layout=layout, copies=copies)
     raise _unknown(kind)
 
 
 def notes(kind: str, state: Mapping[str, np.ndarray], normals: int) -> tuple[str, ...]:
     """What a person should know of an expert fitted on `normals` pictures, as sentences; most have nothing to say."""
+    if kind == "zeroshot":
+        from models.experts import rarity
+
+        return rarity.notes(normals)
     if kind != "reference":
         return ()
     from models.experts import rehearsal
@@ -211,8 +225,8 @@ def load_expert(
 
     layout, width = Layout(view, region), backbones.spec(view.backbone).width
     if runtime == "torch":
-        if view.tile is not None or region is not None:
-            raise ValueError("tiles and regions run on the line's runtime alone")
+        if view.tile is not None or region is not None or kind == "zeroshot":
+            raise ValueError("tiles, regions and the zero-shot expert run on the line's runtime alone")
         from models.experts.oracle import TorchExpert
 
         return TorchExpert(kind, state, layout, threads)
@@ -222,6 +236,10 @@ def load_expert(
 
         _fits(state["memory_bank"].shape[1] == width, view.backbone)
         return PatchCore(state, source, layout, threads)
+    if kind == "zeroshot":
+        from models.experts.rarity import Rarity
+
+        return Rarity(state, source, layout)
     from models.experts.padim import Padim
 
     _fits(len(state["mean"]) == layout.count and state["index"].max() < width, view.backbone)

@@ -53,7 +53,7 @@ class Expert(Protocol):
     """A fitted expert: preprocessed pictures in, raw scores out. Safe to call from one thread at a time."""
 
     kind: str
-    """`patchcore`, `padim` or `reference`."""
+    """One of `models.experts.KINDS`."""
     nbytes: int
     """Resident bytes of its arrays and session, for the pool's budget (an estimate, never below the arrays)."""
 
@@ -70,7 +70,7 @@ class Expert(Protocol):
         ...
 
     def state(self) -> State:
-        """The arrays a recipe keeps: `memory_bank`, or `mean`/`precision`/`index`, or `pictures`/…; `region`. For safetensors."""
+        """The arrays a recipe keeps: `memory_bank`, `mean`/`precision`/`index`, `pictures`/… or `share`; `region`."""
         ...
 
 
