@@ -56,7 +56,7 @@ def test_a_defect_is_rejected_where_it_is(inspector: Inspector, defect: str) -> 
 
 
 def _any_size(inspector: Inspector) -> object:
-    return replace(inspector.recipe.gate, width_max=999, height_min=1, aspect_min=0.1, aspect_max=9)
+    return replace(inspector.recipe.gate, width_max=999, height_min=1, aspect_min=0.1, aspect_max=9, typical_max=None)
 
 
 def test_thresholds_can_be_overridden_and_are_checked(inspector: Inspector) -> None:
