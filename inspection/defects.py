@@ -17,13 +17,13 @@ from inspection.part import Mask, part
 Floats = NDArray[np.float32]
 
 SIZES: dict[str, tuple[float, float]] = {
-    "scratch": (0.03, 0.3),
-    "crack": (0.04, 0.3),
+    "scratch": (0.03, 0.4),
+    "crack": (0.04, 0.5),
     "spot": (0.008, 0.04),
     "stain": (0.03, 0.2),
     "hole": (0.012, 0.08),
     "dent": (0.03, 0.15),
-    "missing": (0.025, 0.2),
+    "missing": (0.025, 0.4),
     "extra": (0.02, 0.15),
     "colour": (0.03, 0.25),
     "contamination": (0.03, 0.2),
@@ -39,6 +39,7 @@ LEVELS = 5
 """A pixel that changes by fewer levels of 255 is left as it was."""
 _TRIES = 8
 _LEAST = 6  # changed pixels
+_FILLED = 160  # side of the window in which what is missing is filled in
 _VISIBLE = 12  # levels that the stronger quarter of them changes by, at least: else it is painted anew, elsewhere
 
 
@@ -201,8 +202,11 @@ def _missing(canvas: _Canvas, rng: np.random.Generator) -> Floats:
     if canvas.ground is not None and rng.random() < 0.5:
         grain = canvas.window - np.asarray(cv2.GaussianBlur(canvas.window, (0, 0), 1.5), np.float32)
         return _mix(canvas, canvas.ground + grain, alpha)
-    hole = np.asarray(cv2.dilate((alpha > 0.02).astype(np.uint8), np.ones((3, 3), np.uint8)))
-    filled = cv2.inpaint((255 * canvas.window + 0.5).astype(np.uint8), hole, 3, cv2.INPAINT_TELEA)
+    scale = min(1.0, _FILLED / max(canvas.shape))  # the time of filling grows with the hole's area
+    small: Any = cv2.resize((255 * canvas.window + 0.5).astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    gone: Any = cv2.resize(alpha, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    hole = np.asarray(cv2.dilate((gone > 0.02).astype(np.uint8), np.ones((3, 3), np.uint8)))
+    filled: Any = cv2.resize(cv2.inpaint(small, hole, 3, cv2.INPAINT_TELEA), canvas.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return _mix(canvas, filled / 255 + rng.normal(0, 0.008, (*canvas.shape, 1)), alpha)
 
 

@@ -26,6 +26,7 @@ from inspection.inspector import Inspector, weights_sha256
 from inspection.normals import Normal, checked, distinct, odd, read
 from inspection.options import MAX_BANK, EnrolOptions, bank_rows, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
+from inspection.region import described
 from models import experts
 from models.experts import Copies, FeaturesRefused, FitCancelled, View, fit, load_expert, notes
 from models.experts.patchcore import HELD
@@ -97,7 +98,7 @@ def enroll(
                 cancelled=cancelled,
             )
             copies = selftest.plan(known.digests[:HELD], "selftest") if len(normals) >= selftest.LEAST else []
-            spoilt = selftest.painted(copies, known.read, region)
+            spoilt = selftest.painted(copies, known.read, region, None if view.tile else selftest.SIDE)
             with features_file(
                 spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
             ) as painted:
@@ -121,7 +122,9 @@ def enroll(
         tile=view.tile,
         score_rule=view.rule,
         weights_sha256=weights_sha256(options.backbone),
-        options=asdict(options) | ({"extension": dict(extension)} if extension else {}),
+        options=asdict(options)
+        | ({"region": described(region)} if region is not None else {})
+        | ({"extension": dict(extension)} if extension else {}),
         calibration=card,
         choice=table,
         self_test=seen,

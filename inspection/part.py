@@ -33,7 +33,7 @@ def part(pixels: Pixels) -> Mask:
     frame[rim:-rim, rim:-rim] = False
     away = np.abs(small - np.median(small[frame], 0)).max(-1)
     whole = np.ones((height, width), bool)
-    if np.percentile(away[frame], 80) > _EVEN * away[~frame].mean() or away.max() < 16:
+    if np.percentile(away[frame], 70) > _EVEN * away[~frame].mean() or away.max() < 16:
         return whole
     grey: Any = np.clip(away, 0, 255).astype(np.uint8)
     found: Any = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]

@@ -54,8 +54,10 @@ def test_originals_are_read_once_and_defects_stay_in_the_region() -> None:
 
     copies = [Copy(0, "hole", 1), Copy(0, "spot", 2), Copy(3, "hole", 3)]
     pictures = list(painted(copies, read, region))
-    assert reads == [0, 3] and len(pictures) == 3
-    for picture in pictures:
+    assert reads == [0, 3] and len(pictures) == 3 and pictures[0].shape == (96, 96, 3)
+    [halved] = painted(copies[:1], read, region, most=48)
+    assert halved.shape == (48, 48, 3)
+    for picture in (*pictures, np.kron(halved, np.ones((2, 2, 1), np.uint8))):
         rows, columns = np.nonzero((picture != 90).any(-1))
         assert min(rows.min(), columns.min()) > 6 and max(rows.max(), columns.max()) < 44
 
