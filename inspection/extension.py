@@ -23,7 +23,7 @@ from inspection.gate import Gate, Look, typical, widened
 from inspection.image import Limits, decode
 from inspection.inspector import Inspector
 from inspection.normals import Normal, checked, distinct, read, some
-from inspection.options import EnrolOptions
+from inspection.options import MAX_BANK, EnrolOptions
 from inspection.recipe import Golden, Recipe
 from models.experts import REGION, FeaturesRefused, FitCancelled, load_expert
 from models.experts.insertion import Inserted, insert
@@ -91,7 +91,7 @@ def extend(
             [*(originals(sha256) for sha256 in before.normals), *(n.source for n in normals)],
             folder,
             product=before.product,
-            options=EnrolOptions(**{name: value for name, value in before.options.items() if name != "extension"}),
+            options=EnrolOptions(**{name: v for name, v in before.options.items() if name not in ("extension", "region")}),
             progress=progress,
             cancelled=cancelled,
             names=[*before.normals, *(n.name for n in normals)],
@@ -116,7 +116,8 @@ def extend(
                     list(features),
                     state,
                     layout=Layout(view, region),
-                    most=max(len(state["memory_bank"]), round(GROWTH * extension["first_rows"])),
+                    coreset=extension["first_rows"],
+                    most=_rows(state["memory_bank"], extension["first_rows"]),
                     first=len(before.normals),
                     copies=Altered([copy.picture for copy in copies], painted),
                     seed=before.options["seed"],
@@ -176,6 +177,11 @@ def extend(
         tell("golden", done, len(before.golden))
     files[recipes.ARRAYS[before.expert]] = tensor_bytes({name: np.ascontiguousarray(a) for name, a in found.state.items()})
     return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
+
+
+def _rows(bank: np.ndarray, first: int) -> int:
+    """How many rows the bank may come to have."""
+    return max(len(bank), min(round(GROWTH * first), MAX_BANK // (4 * int(bank.shape[1]))))
 
 
 def _over(scores: Sequence[float], limit: float | None) -> list[int]:

@@ -34,7 +34,7 @@ def enroll(
 ) -> JSONResponse:
     """Enroll: a job makes a recipe of the product's normal pictures, or with `extends` adds the new ones to a recipe."""
     wanted = body or EnrollIn()
-    request = idempotency.once(caller, key, "enroll", product, wanted.model_dump(mode="json", exclude_unset=True))
+    request = idempotency.once(caller, key, "enroll", product, wanted.model_dump(mode="json"))
     reply = idempotency.write(
         ctx, request, lambda session: jobs.view(enrolments.submit(session, product, wanted, caller.name)), 202
     )

@@ -13,7 +13,6 @@ from models.experts.base import Cancelled, Copies, FeaturesRefused, FitCancelled
 from models.experts.layout import Layout
 
 FOLDS = 10
-_BLOCK = 512
 
 
 class Inserted(NamedTuple):
@@ -38,24 +37,15 @@ class Inserted(NamedTuple):
     """Its raw score by the standing bank alone."""
 
 
-def covering_radius(bank: Floats) -> float:
-    """The distance beyond which a patch is new to a farthest-first coreset `[M, D]`: the smallest between two of its rows.
+def covering_radius(coreset: Floats) -> float:
+    """The distance beyond which a patch is new to a farthest-first coreset `[M, D]`, its rows in the order chosen.
 
-    The last row was chosen at this distance from the others because no patch lay farther (Gonzalez 1985): none does now.
+    The last row was chosen at this distance from those before it because no patch lay farther (Gonzalez 1985): none does now.
     """
-    if len(bank) < 2:
+    if len(coreset) < 2:
         return 0.0
-    about = bank - bank.mean(0)
-    square = np.einsum("md,md->m", about, about)
-    least, pair = np.inf, (0, 1)
-    for start in range(0, len(bank), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        gap = square[part, None] + square - 2 * about[part] @ about.T
-        gap[np.arange(len(gap)), start + np.arange(len(gap))] = np.inf
-        row, other = divmod(int(gap.argmin()), len(bank))
-        if gap[row, other] < least:
-            least, pair = float(gap[row, other]), (start + row, other)
-    return float(np.linalg.norm(bank[pair[0]] - bank[pair[1]]))
+    gap = coreset[:-1] - coreset[-1]
+    return float(np.sqrt(np.einsum("md,md->m", gap, gap).min()))
 
 
 def insert(
@@ -63,6 +53,7 @@ def insert(
     state: Mapping[str, np.ndarray],
     *,
     layout: Layout,
+    coreset: int,
     most: int,
     first: int,
     copies: Copies = (),
@@ -71,9 +62,9 @@ def insert(
 ) -> Inserted:
     """Put the patches of new pictures, `[P, D]` each, into a PatchCore state, until all lie within its covering radius.
 
-    The bank grows to at most `most` rows; the new ones' `source` counts from `first`; `copies` are altered new pictures, to
-    be scored only. Held-out scores: for each of at most
-    ten folds of the new pictures the insertion is done anew without them (decision 0003 says why taking their rows out
+    That is the radius of the bank's first `coreset` rows, which the fit chose. The bank grows to at most `most` rows; the new
+    ones' `source` counts from `first`; `copies` are altered new pictures, to be scored only. Held-out scores: for each of at
+    most ten folds of the new pictures the insertion is done anew without them (decision 0003 says why taking their rows out
     afterwards would not do). Raises FeaturesRefused, FitCancelled.
     """
     from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
@@ -83,7 +74,7 @@ def insert(
             raise FitCancelled("the insertion was cancelled")
 
     bank = state["memory_bank"]
-    radius, search, room = covering_radius(bank), Bank(bank), max(0, most - len(bank))
+    radius, search, room = covering_radius(bank[:coreset]), Bank(bank), max(0, most - len(bank))
     distances, far = [], []
     for one in features:
         look()

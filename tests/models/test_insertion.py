@@ -37,7 +37,7 @@ def nearest(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @given(seed=st.integers(1, 2**32 - 1), rows=st.integers(2, 200), away=st.floats(0, 2))
 def test_all_new_patches_lie_within_the_covering_radius(seed: int, rows: int, away: float) -> None:
     state, new = fitted(rows=rows), drawn(3, seed, away)
-    found = insert(new, state, layout=LAYOUT, most=10_000, first=12)
+    found = insert(new, state, layout=LAYOUT, coreset=rows, most=10_000, first=12)
     bank, old = found.state["memory_bank"], len(state["memory_bank"])
     assert (bank[:old] == state["memory_bank"]).all()
     assert found.uncovered == 0 and nearest(np.concatenate(new), bank).max() <= found.radius * (1 + 1e-5)
@@ -63,9 +63,9 @@ def test_the_radius_is_what_the_coreset_reached() -> None:
 
 def test_a_picture_is_scored_without_its_own_rows() -> None:
     state, new = fitted(), drawn(4, 5, 1.0)
-    found = insert(new, state, layout=LAYOUT, most=10_000, first=12)
+    found = insert(new, state, layout=LAYOUT, coreset=120, most=10_000, first=12)
     for number, one in enumerate(new):
-        others = insert([o for n, o in enumerate(new) if n != number], state, layout=LAYOUT, most=10_000, first=12)
+        others = insert([o for n, o in enumerate(new) if n != number], state, layout=LAYOUT, coreset=120, most=10_000, first=12)
         alone = nearest(one, others.state["memory_bank"]).max()
         assert found.scores[number] == pytest.approx(alone, rel=1e-5)
         assert found.before[number] == pytest.approx(nearest(one, state["memory_bank"]).max(), rel=1e-5)
@@ -73,31 +73,31 @@ def test_a_picture_is_scored_without_its_own_rows() -> None:
 
 
 def test_one_picture_is_scored_by_the_standing_bank() -> None:
-    found = insert(drawn(1, 5, 1.0), fitted(), layout=LAYOUT, most=10_000, first=12)
+    found = insert(drawn(1, 5, 1.0), fitted(), layout=LAYOUT, coreset=120, most=10_000, first=12)
     assert found.scores == found.before and found.rows.sum() > 0
 
 
 def test_a_full_bank_takes_the_farthest_and_says_what_is_left() -> None:
     state, new = fitted(), drawn(4, 5, 2.0)
-    found = insert(new, state, layout=LAYOUT, most=130, first=12)
+    found = insert(new, state, layout=LAYOUT, coreset=120, most=130, first=12)
     assert len(found.state["memory_bank"]) == 130 and found.uncovered > 0
-    full = insert(new, state, layout=LAYOUT, most=100, first=12)
+    full = insert(new, state, layout=LAYOUT, coreset=120, most=100, first=12)
     assert (full.state["memory_bank"] == state["memory_bank"]).all() and full.uncovered > found.uncovered
 
 
 def test_what_the_bank_knows_adds_nothing() -> None:
     state = fitted()
-    found = insert(drawn(12)[:3], state, layout=LAYOUT, most=10_000, first=12)
+    found = insert(drawn(12)[:3], state, layout=LAYOUT, coreset=120, most=10_000, first=12)
     assert found.rows.tolist() == [0, 0, 0] and found.scores == found.before
 
 
 def test_other_features_are_refused_and_cancelling_stops() -> None:
     with pytest.raises(FeaturesRefused, match="19 dimensions"):
-        insert([np.zeros((49, 19), np.float32)], fitted(), layout=LAYOUT, most=200, first=12)
+        insert([np.zeros((49, 19), np.float32)], fitted(), layout=LAYOUT, coreset=120, most=200, first=12)
     with pytest.raises(FeaturesRefused):
-        insert([np.full((49, 20), np.nan, np.float32)], fitted(), layout=LAYOUT, most=200, first=12)
+        insert([np.full((49, 20), np.nan, np.float32)], fitted(), layout=LAYOUT, coreset=120, most=200, first=12)
     with pytest.raises(FitCancelled):
-        insert(drawn(2, 5, 1.0), fitted(), layout=LAYOUT, most=200, first=12, cancelled=lambda: True)
+        insert(drawn(2, 5, 1.0), fitted(), layout=LAYOUT, coreset=120, most=200, first=12, cancelled=lambda: True)
 
 
 def test_a_coreset_that_ends_with_a_batch_takes_no_row_twice() -> None:
