@@ -19,7 +19,7 @@ from app.security import Principal
 from app.settings import MIB
 
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-ONE_PICTURE = re.compile(r"/v1/products/[^/]+/inspections")
+ONE_PICTURE = re.compile(r"/v1/products/[^/]+/(inspections|roi)")
 MANY = re.compile(r"/v1/products/[^/]+/(images|inspections:batch|recipes:import)")
 PLAIN = 1 * MIB
 """Any other body is JSON, and is read into memory whole."""

@@ -24,7 +24,7 @@ from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
 from inspection.options import MAX_SIDE, MAX_WORKING
 from inspection.selftest import Seen, SelfTest
-from models.experts import View
+from models.experts import REGION, Region, View
 from models.experts.view import RULES
 
 T = TypeVar("T")
@@ -145,6 +145,18 @@ def arrays(folder: Path, recipe: Recipe) -> dict[str, np.ndarray]:
     try:
         return load_tensors((folder / ARRAYS[recipe.expert]).read_bytes())
     except SafetensorError as error:
+        raise RecipeRefused(f"The recipe's arrays cannot be read: {error}") from error
+
+
+def region(folder: Path) -> Region | None:
+    """Where a recipe's expert looks, `[H, W]` at the map's size, 0: not; `None`: everywhere. Raises RecipeRefused."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / ARRAYS[_parse(_read(folder, DOCUMENT, MAX_DOCUMENT)).expert]
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            return np.asarray(tensors.get_tensor(REGION), np.uint8) if REGION in tensors.keys() else None  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
         raise RecipeRefused(f"The recipe's arrays cannot be read: {error}") from error
 
 

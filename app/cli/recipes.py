@@ -13,6 +13,8 @@ import typer
 from app.cli.inspections import files
 from app.cli.jobs import work
 from app.cli.output import BY, Json, Refused, bar, checked, columns, record, show
+from app.cli.products import read as read_region
+from app.cli.products import words
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +44,12 @@ def enroll(
     expert: Annotated[str, typer.Option(help="patchcore, padim, reference, or zeroshot, which needs no picture.")] = "patchcore",
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of overlapping tiles, pixels of the picture: for large pictures.")
+    ] = None,
+    roi: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Where to look: a mask (light), or polygons in a .json.")
+    ] = None,
     score_rule: Annotated[
         str, typer.Option(help="auto, max (largest patch distance) or top (mean of the largest 1 %).")
     ] = "auto",
@@ -58,7 +66,7 @@ def enroll(
     from app.errors import NotFound
     from app.schemas.products import FromInspections, ProductIn
     from app.schemas.recipes import EnrollIn
-    from app.services import diffs, enrolments, images, products, recipes
+    from app.services import diffs, enrolments, images, products, recipes, regions
 
     if normal is None and not reviewed_good and expert != "zeroshot":
         raise typer.BadParameter("give --normal DIR, or --reviewed-good, or both")
@@ -67,6 +75,7 @@ def enroll(
         "expert": expert,
         "backbone": backbone,
         "image_size": image_size,
+        "tile": tile,
         "score_rule": score_rule,
         "coreset": coreset,
         "false_reject_rate": false_reject_rate,
@@ -86,6 +95,8 @@ def enroll(
                 products.get(session, product)
             except NotFound:
                 products.create(session, checked(ProductIn, name=product))
+        if roi is not None:
+            regions.put(ctx, product, read_region(roi, json_wanted=roi.suffix.lower() == ".json"))
         with bar() as progress:
             tracked = progress.track(pictures, description="keep pictures")
             kept = [images.upload(ctx, product, ((p.name, p.read_bytes) for p in tracked), kind="normal", by=BY)]
@@ -133,7 +144,14 @@ def card(recipe: dict[str, Any]) -> Iterator[str]:
     """A recipe in words: what it is, its limits and the risk they carry."""
     calibration = recipe["calibration"]
     yield f"recipe     {recipe['product']} {recipe['number']}" + (", promoted" if recipe["promoted"] else "")
-    yield f"expert     {recipe['expert']} on {recipe['backbone']}, {recipe['image_size']} px, {calibration['n']} normal pictures"
+    normals, seen_at = len(recipe["normals"]), f"{recipe['image_size']} px"
+    if recipe.get("tile"):
+        rows, columns = recipe["size"]
+        seen_at = f"tiles of {recipe['options']['tile']} px, the whole {columns} × {rows} px"
+    held = "" if calibration["n"] in (0, normals) else f", {calibration['n']} of them held out"
+    yield f"expert     {recipe['expert']} on {recipe['backbone']}, {seen_at}, {normals} normal pictures{held}"
+    if region := recipe["options"].get("region"):
+        yield f"region     {words(region)}"
     for name in ("review", "reject"):
         limit, risk = recipe["thresholds"][name]["raw"], calibration[f"{name}_risk"]
         if limit is None:

@@ -30,6 +30,10 @@ def evaluate(
     backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
     coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of overlapping tiles, pixels of the picture: for large pictures.")
+    ] = None,
+    score_rule: Annotated[str, typer.Option(help="As in `enroll`.")] = "auto",
     shots: Annotated[int | None, typer.Option(min=1, help="Enroll on so many normal pictures; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the shots; the figures are their means.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first draw's.")] = 0,
@@ -41,7 +45,17 @@ def evaluate(
     from inspection import evaluation
     from inspection.options import EnrolOptions
 
-    options = EnrolOptions(expert, backbone, image_size, coreset, false_reject_rate, review_rate, seed)
+    options = EnrolOptions(
+        expert,
+        backbone,
+        image_size,
+        coreset,
+        false_reject_rate,
+        review_rate,
+        seed,
+        tile,
+        score_rule,  # type: ignore[arg-type]
+    )
     with bar() as progress:
         tasks: dict[str, Any] = {}
 

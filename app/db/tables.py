@@ -99,6 +99,8 @@ class Product(Row):
     archived_at: Mapped[datetime | None]
     promoted: Mapped[int | None]
     """Number of the recipe that judges by default."""
+    region: Mapped[dict[str, Any] | None]
+    """Where the next enrolments look: digest of the mask, its size, the polygons it was given as."""
 
 
 class Image(Row):

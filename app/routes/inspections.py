@@ -213,11 +213,11 @@ def anomaly_map(inspection_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -
 def heatmap(inspection_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -> Response:
     """The map in colours, on the recipe's one scale."""
     row = inspections.get(session, inspection_id)
-    return Response(pictures.heatmap(ctx, row, pictures.scale(session, row)), media_type="image/png", headers=FOREVER)
+    return Response(pictures.heatmap(ctx, row, pictures.style(session, row)), media_type="image/png", headers=FOREVER)
 
 
 @router.get("/inspections/{inspection_id}/overlay.png", response_class=Response)
 def overlay(inspection_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -> Response:
     """The picture with the map and the findings' outlines over it."""
     row = inspections.get(session, inspection_id)
-    return Response(pictures.overlay(ctx, row, pictures.scale(session, row)), media_type="image/png", headers=FOREVER)
+    return Response(pictures.overlay(ctx, row, pictures.style(session, row)), media_type="image/png", headers=FOREVER)

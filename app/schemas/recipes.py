@@ -25,7 +25,10 @@ class EnrollIn(Body):
     expert: Literal["patchcore", "padim", "reference", "zeroshot"] = "patchcore"
     backbone: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
+    tile: Annotated[int, Field(ge=16, le=100_000)] | None = None
+    """Side of overlapping tiles, pixels of the picture; `null`: the whole picture at once."""
     score_rule: Literal["auto", "max", "top"] = "auto"
+    augment: Literal["auto", "on", "off"] = "auto"
     coreset: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     false_reject_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     review_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.05

@@ -17,7 +17,7 @@ from app.db.tables import Job
 from app.errors import Conflict
 from app.schemas.jobs import JobIn
 from app.schemas.recipes import EnrollIn
-from app.services import products, recipes, reinspections
+from app.services import products, recipes, regions, reinspections
 from app.task import Task
 from inspection.evidence import EnrolmentRefused
 from inspection.recipe import Recipe
@@ -29,7 +29,7 @@ def submit(session: Session, product: str, body: EnrollIn, by: str) -> Job:
     normals = product_queries.normals(session, owner.id)
     if not normals and body.expert != "zeroshot":
         raise EnrolmentRefused(f"The product `{product}` has no normal pictures yet.", normal_images=0)
-    params = body.model_dump()
+    params = body.model_dump() | ({"region": owner.region["sha256"]} if owner.region else {})
     if body.extends is not None:
         number = owner.promoted if body.extends == "present" else body.extends
         if number is None:
@@ -50,7 +50,7 @@ def submit(session: Session, product: str, body: EnrollIn, by: str) -> Job:
 
 def run(ctx: Context, task: Task) -> dict[str, Any]:
     """Make the recipe, number it, and promote it if so asked. Nothing is left of one that fails."""
-    body = EnrollIn.model_validate(task.params)
+    body = EnrollIn.model_validate({name: value for name, value in task.params.items() if name != "region"})
     scratch = ctx.settings.recipes / f".job-{task.id}-{uuid4().hex[:8]}"
     for left in ctx.settings.recipes.glob(f".*job-{task.id}-*"):  # a killed worker's
         shutil.rmtree(left, ignore_errors=True)
@@ -89,6 +89,7 @@ def _enrolled(ctx: Context, task: Task, body: EnrollIn, scratch: Path) -> Recipe
         progress=task.progress,
         cancelled=task.cancelled,
         names=[filename for _, filename in normals],
+        region=regions.mask(ctx, sha256) if (sha256 := task.params.get("region")) else None,
         limits=ctx.limits,
     )
 

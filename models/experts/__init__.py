@@ -20,7 +20,7 @@ from models.experts.base import (
     RawScore,
     State,
 )
-from models.experts.view import Region, View, cells_of
+from models.experts.view import Region, View
 
 __all__ = [
     "KINDS",
@@ -58,7 +58,7 @@ def extractor(kind: str, view: View, region: Region | None = None, threads: int 
 
     session = Backbone(view.backbone, view.input, threads)
     whole = session if view.tile is None else Tiles(view, session)
-    return whole if region is None else Regional(whole, cells_of(view, region))
+    return whole if region is None else Regional(whole, view, region)
 
 
 def check_view(kind: str, view: View) -> None:

@@ -270,15 +270,16 @@ class Reference:
             found = self._references.nearest(picture)
             searched = perf_counter()
             seen = self._references.compare(deep, picture, found)
-            scores.append(raw(seen, self._references.side, self._known))
+            scores.append(raw(seen, self._references.side, self._known, self._state.get("region")))
             search, heat = search + searched - start, heat + perf_counter() - searched
         if timings is not None:
             timings |= {"search": search * 1e3, "map": heat * 1e3}
         return scores
 
 
-def raw(seen: Found, side: int, known: float = KNOWN) -> RawScore:
-    """What was found as a raw score, with a reason where the best reference is less alike than `known`."""
+def raw(seen: Found, side: int, known: float = KNOWN, region: np.ndarray | None = None) -> RawScore:
+    """What was found in the `region` as a raw score, with a reason where the best reference is less alike than `known`."""
     step = len(seen.map) // side
-    patches = seen.map.reshape(side, step, side, step).max((1, 3))
-    return RawScore(float(seen.map.max()), seen.map, patches, () if seen.likeness >= known else (NO_TEMPLATE,))
+    heat = seen.map if region is None else np.where(region > 0, seen.map, np.float32(0))
+    patches = heat.reshape(side, step, side, step).max((1, 3))
+    return RawScore(float(heat.max()), heat, patches, () if seen.likeness >= known else (NO_TEMPLATE,))

@@ -59,7 +59,8 @@ def held_out(
             copy = disturbed(picture, np.random.default_rng([seed, at]))
             deep = deep + cells.of_grey(copy) - cells.of_grey(picture)  # the features know colours, the copy does not
             picture, row = copy, -1
-        yield at, raw(references.compare(deep, picture, references.nearest(picture, row)), references.side)
+        seen = references.compare(deep, picture, references.nearest(picture, row))
+        yield at, raw(seen, references.side, region=state.get("region"))
 
 
 def disturbed(picture: Grey, rng: np.random.Generator) -> Grey:

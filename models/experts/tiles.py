@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from models.experts.base import Extractor, Floats
-from models.experts.view import OVERLAP, View
+from models.experts.view import OVERLAP, Region, View, cells_of
 from models.runtime import Backbone
 
 
@@ -51,12 +51,15 @@ class Tiles:
 
 
 class Regional:
-    """Another extractor's patches, those of a region alone."""
+    """Another extractor's patches, those of a region alone; all outside is mean grey to it, so that nothing there has a say."""
 
-    def __init__(self, whole: Extractor, keep: NDArray[np.bool_]) -> None:
-        self.grid, self.nbytes = whole.grid, whole.nbytes
-        self._whole, self._keep = whole, keep.ravel()
+    def __init__(self, whole: Extractor, view: View, region: Region) -> None:
+        """`region` `[h, w]` at the view's map size. Raises ValueError where it does not fit, or holds no patch."""
+        self.grid, self.nbytes = whole.grid, whole.nbytes + 4 * view.size[0] * view.size[1]
+        self._whole, self._keep = whole, cells_of(view, region).ravel()
+        inside = (region > 0).astype(np.float32)
+        self._inside = cv2.resize(inside, view.size[::-1], interpolation=cv2.INTER_NEAREST)
 
     def features(self, images: Floats) -> Floats:
         """`[B, 3, rows, columns]` → `[B, kept, D]`."""
-        return self._whole.features(images)[:, self._keep]
+        return self._whole.features(images * self._inside)[:, self._keep]

@@ -23,9 +23,9 @@ OPEN = {"/healthz", "/readyz"}
 
 
 def routes(app: FastAPI) -> list[APIRoute]:
-    from app.routes import health, inspections, jobs, keys, products, questions, recipes, reviews
+    from app.routes import health, inspections, jobs, keys, products, questions, recipes, regions, reviews
 
-    modules = (health, inspections, jobs, keys, products, questions, recipes, reviews)
+    modules = (health, inspections, jobs, keys, products, questions, recipes, regions, reviews)
     found = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
     assert {route.path for route in found} <= set(app.openapi()["paths"])
     return found

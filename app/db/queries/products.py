@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.queries import page
@@ -37,6 +37,13 @@ def image(session: Session, product_id: str, image_id: str) -> Image | None:
 def same_image(session: Session, product_id: str, kind: str, sha256: str) -> Image | None:
     """The same bytes given before."""
     return session.scalar(select(Image).where(Image.product_id == product_id, Image.kind == kind, Image.sha256 == sha256))
+
+
+def sizes(session: Session, product_id: str) -> list[tuple[int, int]]:
+    """The (width, height) of the normal pictures, the most common first."""
+    statement = select(Image.width, Image.height).where(Image.product_id == product_id, Image.kind == "normal")
+    grouped = statement.group_by(Image.width, Image.height).order_by(func.count().desc(), Image.width, Image.height)
+    return [(width, height) for width, height in session.execute(grouped)]
 
 
 def normals(session: Session, product_id: str) -> list[tuple[str, str]]:
