@@ -27,6 +27,7 @@ from inspection.normals import Normal, checked, distinct, odd, read
 from inspection.options import MAX_BANK, EnrolOptions, bank_rows, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from inspection.region import described
+from inspection.turns import turned
 from models import experts
 from models.experts import Copies, FeaturesRefused, FitCancelled, View, fit, load_expert, notes
 from models.experts.patchcore import HELD
@@ -57,10 +58,10 @@ def enroll(
 
     `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at. `extension` and `remarks` (extension.py) go
     into its options and before its warnings.
-    `progress(stage, done, total)` over the stages `decode`, `choose` (backbone `auto`), `features`, `coreset`, `selftest`,
-    `calibrate`, `golden`. The same pictures and options give the same recipe digest. Raises EnrolmentRefused (no picture, bad
-    pictures: each named in `details["bad"]`, all identical, options that do not fit, the folder exists), Cancelled,
-    models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
+    `progress(stage, done, total)` over the stages `decode`, `choose` (backbone `auto`), `features`, `turn` (turns.py),
+    `coreset`, `selftest`, `refit`, `calibrate`, `golden`. The same pictures and options give the same recipe digest. Raises
+    EnrolmentRefused (no picture, bad pictures: each named in `details["bad"]`, all identical, options that do not fit, the
+    folder exists), Cancelled, models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
     """
     tell = progress or (lambda *_: None)
     stop = stopper(cancelled)
@@ -83,8 +84,13 @@ def enroll(
         view = view_of(options, known.shapes)
         inside = None if region is None else region_of(region, view, known.shapes)
         pictures_read = map(known.read, range(len(normals)))
-        with features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features:
-            rows, asked = bank_rows(options.coreset, features.shape), bank_rows(options.coreset, features.shape[:2])
+        with (
+            features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features,
+            turned(options, view, features, known.read, folder.parent, tell, stop, region is not None) as (turns, told),
+        ):
+            warnings += told
+            shape = (len(features) + len(turns), *features.shape[1:])
+            rows, asked = bank_rows(options.coreset, shape), bank_rows(options.coreset, shape[:2])
             if rows < asked and options.expert == "patchcore":
                 warnings.append(f"The memory bank has {rows:,} rows: the {asked:,} asked for would pass {MAX_BANK >> 20} MiB.")
             state = fit(
@@ -94,6 +100,7 @@ def enroll(
                 seed=options.seed,
                 backbone=options.backbone,
                 region=inside,
+                turned=turns,
                 progress=lambda done, total: tell("coreset", done, total or len(normals)),
                 cancelled=cancelled,
             )
@@ -103,7 +110,9 @@ def enroll(
                 spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
             ) as painted:
                 altered = Altered([copy.picture for copy in copies], painted)
-                scores, peaks = held_out(options.expert, view, features, state, options.seed, tell, cancelled, altered, typicals)
+                scores, peaks = held_out(
+                    options.expert, view, features, state, options.seed, tell, cancelled, altered, typicals, turns
+                )
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
@@ -162,6 +171,7 @@ def held_out(
     cancelled: Stop | None,
     copies: Copies = (),
     typicals: list[float] | None = None,
+    turns: Copies = (),
 ) -> tuple[list[float], list[float]]:
     """Scores of normal pictures by an expert that never saw them, then of their `copies`, in order; and their maps' peaks.
 
@@ -177,6 +187,7 @@ def held_out(
         state,
         view=view,
         copies=copies,
+        turned=turns,
         seed=seed,
         progress=lambda done, total: tell("refit", done, total),
         cancelled=cancelled,

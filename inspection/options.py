@@ -44,6 +44,8 @@ class EnrolOptions:
     """Side of overlapping tiles, in the pictures' pixels, each made `image_size` for the network; `None`: the whole picture."""
     score_rule: Literal["auto", "max", "top"] = "auto"
     """A picture's raw score: its largest patch distance, or the mean of the largest 1 %; `auto`: as chosen, or `max`."""
+    augment: Literal["auto", "on", "off"] = "auto"
+    """Turned copies of the normal pictures in PatchCore's bank; `auto`: where 3 to 16 are found at several angles (turns.py)."""
 
 
 def resolved(options: EnrolOptions, sides: Sequence[int] = ()) -> EnrolOptions:

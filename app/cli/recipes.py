@@ -53,6 +53,9 @@ def enroll(
     score_rule: Annotated[
         str, typer.Option(help="auto, max (largest patch distance) or top (mean of the largest 1 %).")
     ] = "auto",
+    augment: Annotated[
+        str, typer.Option(help="Turned copies in the bank: auto (where few pictures lie at several angles), on, off.")
+    ] = "auto",
     coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
     false_reject_rate: Annotated[float, typer.Option(help="Share of normal parts over the reject limit.")] = 0.01,
     review_rate: Annotated[float, typer.Option(help="Share of normal parts over the review limit.")] = 0.05,
@@ -77,6 +80,7 @@ def enroll(
         "image_size": image_size,
         "tile": tile,
         "score_rule": score_rule,
+        "augment": augment,
         "coreset": coreset,
         "false_reject_rate": false_reject_rate,
         "review_rate": review_rate,

@@ -96,21 +96,23 @@ def fit(
     seed: int = 0,
     backbone: str | None = None,
     region: Region | None = None,
+    turned: Copies = (),
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> State:
     """Pictures' patch features `[P, D]`, read once → the expert's state: what a recipe keeps and `load_expert` takes.
 
     `rows` is PatchCore's, `dims` PaDiM's, `backbone` (its name) the reference expert's; `region` is kept beside the arrays.
-    Raises FeaturesRefused, FitCancelled.
+    `turned`: copies that join PatchCore's bank, each counted as its original. Raises FeaturesRefused, FitCancelled.
     """
-    state = _fitted(kind, features, rows, dims, seed, backbone, progress, cancelled)
+    state = _fitted(kind, features, turned, rows, dims, seed, backbone, progress, cancelled)
     return state if region is None else {**state, REGION: region}
 
 
 def _fitted(
     kind: str,
     features: Iterable[Floats],
+    turned: Copies,
     rows: int,
     dims: int,
     seed: int,
@@ -119,10 +121,11 @@ def _fitted(
     cancelled: Cancelled | None,
 ) -> State:
     if kind == "patchcore":
-        from models.experts.patchcore import fit_patchcore
+        from models.experts.patchcore import fit_patchcore, joined
 
-        bank, source = fit_patchcore(features, rows=rows, seed=seed, progress=progress, cancelled=cancelled)
-        return {"memory_bank": bank, "source": source}
+        whole, owner = (features, None) if not turned else joined(list(features), turned)
+        bank, source = fit_patchcore(whole, rows=rows, seed=seed, progress=progress, cancelled=cancelled)
+        return {"memory_bank": bank, "source": source if owner is None else owner[source]}
     if kind == "padim":
         from models.experts.padim import fit_padim
 
@@ -146,6 +149,7 @@ def held_out(
     *,
     view: View,
     copies: Copies = (),
+    turned: Copies = (),
     seed: int = 0,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -154,9 +158,10 @@ def held_out(
 
     `features`: those the state was fitted on, in the same order; may read from disk, is walked several times. `copies`:
     altered normal pictures, each with the number of its original and scored by the expert that never saw that; they are
-    numbered on from the last normal picture. PatchCore refits its coreset in folds (`progress`) and scores the first 512
-    pictures, PaDiM takes one picture out exactly, the reference expert compares with the other pictures (and runs the backbone
-    on copies of those that have no fellow). Raises FeaturesRefused, FitCancelled.
+    numbered on from the last normal picture. `turned`: those the state was fitted on; a picture's own leave with it.
+    PatchCore refits its coreset in folds (`progress`) and scores the first 512 pictures, PaDiM takes one picture out exactly,
+    the reference expert compares with the other pictures (and runs the backbone on copies of those that have no fellow).
+    Raises FeaturesRefused, FitCancelled.
     """
     if kind == "reference":
         from models.experts import rehearsal
@@ -171,7 +176,7 @@ def held_out(
         from models.experts import patchcore
 
         return patchcore.held_out(
-            features, state, layout=layout, copies=copies, seed=seed, progress=progress, cancelled=cancelled
+            features, state, layout=layout, copies=copies, turned=turned, seed=seed, progress=progress, cancelled=cancelled
         )
     if kind == "padim":
         from models.experts import padim

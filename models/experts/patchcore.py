@@ -109,6 +109,7 @@ def held_out(
     *,
     layout: Layout,
     copies: Copies = (),
+    turned: Copies = (),
     seed: int = 0,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -123,7 +124,8 @@ def held_out(
     bank, source, held = state["memory_bank"], state["source"], min(len(features), HELD)
     if len(features) < 2:
         return
-    complete = len(bank) == sum(len(one) for one in features)
+    whole, owner = joined(features, turned)
+    complete = len(bank) == sum(len(one) for one in whole)
     folds = held if complete else min(held, 10) if held <= 50 else ceil(5 * held / len(features))
     for turn, fold in enumerate(np.array_split(np.random.default_rng(seed).permutation(held), folds)):
         if complete:
@@ -131,7 +133,7 @@ def held_out(
         else:
             left_out = set(fold.tolist())
             others, _ = fit_patchcore(
-                _Others(features, [n for n in range(len(features)) if n not in left_out]),
+                _Others(whole, [n for n, original in enumerate(owner.tolist()) if original not in left_out]),
                 rows=len(bank),
                 seed=seed,
                 progress=None if progress is None else _turn(progress, turn, folds),
@@ -143,6 +145,12 @@ def held_out(
                 if cancelled is not None and cancelled():
                     raise FitCancelled("the calibration was cancelled")
                 yield at, layout.raw(_found(left, one, layout), "nearest")
+
+
+def joined(features: Sequence[Floats], turned: Copies) -> tuple[Sequence[Floats], NDArray[np.int32]]:
+    """Pictures' features with those of turned copies after them, and the number of the picture that each shows."""
+    owner = np.array([*range(len(features)), *(number for number, _ in turned)], np.int32)
+    return ([*features, *(one for _, one in turned)] if turned else features), owner
 
 
 def _turn(progress: Progress, turn: int, turns: int) -> Progress:

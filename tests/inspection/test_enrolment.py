@@ -43,7 +43,7 @@ def test_the_same_pictures_make_the_same_recipe(made: tuple[Path, Recipe], norma
     )
     assert again.sha256 == made[1].sha256 and again.created_at != made[1].created_at
     stages = [stage for stage, _, _ in told]
-    assert list(dict.fromkeys(stages)) == ["decode", "features", "coreset", "selftest", "refit", "calibrate", "golden"]
+    assert list(dict.fromkeys(stages)) == ["decode", "features", "turn", "coreset", "selftest", "refit", "calibrate", "golden"]
     for stage, count in (("decode", 12), ("features", 12), ("selftest", 52), ("calibrate", 64)):
         assert [step for step in told if step[0] == stage] == [(stage, n, count) for n in range(1, count + 1)]
     other = enroll(normals, tmp_path / "other", product="cap", options=EnrolOptions(seed=1))
@@ -116,7 +116,7 @@ def test_what_a_person_should_know_is_said(normals: list[bytes], tmp_path: Path)
     assert len(recipe.normals) == 7
 
 
-@pytest.mark.parametrize("stage", ["decode", "features", "coreset", "selftest", "refit", "calibrate", "golden"])
+@pytest.mark.parametrize("stage", ["decode", "features", "turn", "coreset", "selftest", "refit", "calibrate", "golden"])
 def test_cancelling_at_any_stage_leaves_nothing(stage: str, normals: list[bytes], tmp_path: Path) -> None:
     seen: list[str] = []
     with pytest.raises(Cancelled):
