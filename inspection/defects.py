@@ -73,14 +73,17 @@ def doctor(pixels: Pixels, kind: str, rng: np.random.Generator, region: Mask | N
     if kind not in SIZES:
         raise ValueError(f"no defect {kind!r}; there are {', '.join(KINDS)}")
     body = part(pixels)
-    ground = None if body.all() else np.median(pixels[~body], 0).astype(np.float32) / 255
     unit = min(*pixels.shape[:2], 1.2 * float(np.sqrt(body.sum())))
     allowed = body & region if region is not None and (body & region).any() else body
     step = max(1, min(pixels.shape[:2]) // 256)
+    thin = max(1, min(pixels.shape[:2]) // 64)
+    sample = pixels[::thin, ::thin]
+    around = sample[~body[::thin, ::thin]]
+    ground = np.median(around, 0).astype(np.float32) / 255 if len(around) else None
     if not allowed[::step, ::step].any():
         step = 1
     places = step * np.argwhere(allowed[::step, ::step])
-    grey = bool((pixels[..., :1] == pixels).all())
+    grey = bool((sample[..., :1] == sample).all() and (pixels[..., :1] == pixels).all())
     for attempt in range(_TRIES):
         low, high = SIZES[kind]
         size = max(unit * _between(low, high, rng), 1.5)
