@@ -72,7 +72,7 @@ def before(data: Path) -> dict[str, Any]:
         good(http.post("/v1/products", json={"name": "disc"}), 201)
         files = [("files", (f"{i}.png", png(i))) for i in range(12)]
         assert len(good(http.post(f"{PRODUCT}/images", data={"kind": "normal"}, files=files), 201)["items"]) == 12
-        job = good(http.post(f"{PRODUCT}/recipes", json={}), 202)
+        job = good(http.post(f"{PRODUCT}/recipes", json={"backbone": "efficientnet_lite0"}), 202)
         until = time.monotonic() + 120
         while job["state"] in ("queued", "running"):
             assert time.monotonic() < until, job
