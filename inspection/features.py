@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from inspection.evidence import EnrolmentRefused
 from inspection.image import Pixels
-from models import backbones, experts
+from models import experts
 from models.experts import Region, View
+from models.experts.tiles import prepared
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -94,12 +95,12 @@ def features_file(
 
     Raises EnrolmentRefused where they do not fit on its disk, and what `stop` raises.
     """
-    session, spec = experts.extractor(kind, view, region), backbones.spec(view.backbone)
+    session = experts.extractor(kind, view, region)
     shape = (1, 1)
     with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
         for done, pixels in enumerate(pictures, 1):
             stop()
-            found = session.features(backbones.preprocess(pixels, spec, view.size)[None])[0]
+            found = session.features(prepared(pixels, view))[0]
             if done == 1:
                 shape = found.shape
                 _check_room(count * found.nbytes, count, near)

@@ -15,6 +15,7 @@ from inspection.image import Limits, Pixels, decode
 from inspection.recipe import Recipe, arrays, load
 from models import backbones, catalog
 from models.experts import Expert, FeaturesRefused, RawScore, load_expert
+from models.experts.tiles import prepared
 
 GOLDEN_TOLERANCE = 1e-3
 
@@ -26,7 +27,7 @@ class Inspector:
         self.recipe = recipe
         self.nbytes = expert.nbytes
         self._expert = expert
-        self._spec, self._size = backbones.spec(recipe.backbone), recipe.view.size
+        self._view = recipe.view
         self._limits = limits
         self._lock = Lock()
 
@@ -102,14 +103,14 @@ class Inspector:
         """The expert's raw score of an RGB picture `[H, W, 3]`; `timings` gets milliseconds of `features`, `search`, `map`."""
         timings = {} if timings is None else timings
         start = perf_counter()
-        batch = backbones.preprocess(pixels, self._spec, self._size)[None]
-        prepared = 1e3 * (perf_counter() - start)
+        batch = prepared(pixels, self._view)
+        spent = 1e3 * (perf_counter() - start)
         try:
             with self._lock:
                 raw = self._expert.score(batch, timings)[0]
         except FeaturesRefused as error:
             raise ImageUnusable(f"The picture cannot be scored: {error}.") from error
-        timings["features"] = timings.get("features", 0.0) + prepared
+        timings["features"] = timings.get("features", 0.0) + spent
         timings.setdefault("map", 0.0)
         return raw
 

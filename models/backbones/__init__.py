@@ -123,6 +123,11 @@ def preprocess(image: NDArray[np.uint8], spec: BackboneSpec, size: int | tuple[i
 
     An axis that shrinks is averaged over area, one that grows is interpolated. Every runtime starts from this.
     """
+    return normalised(resized(image, size), spec)
+
+
+def resized(image: NDArray[np.uint8], size: int | tuple[int, int]) -> NDArray[np.uint8]:
+    """The first half of `preprocess`: `[H, W, 3]` → `[h, w, 3]`, in bytes; the picture itself where it has that size."""
     height, width = image.shape[:2]
     rows, columns = (size, size) if isinstance(size, int) else size
     smaller = (min(width, columns), min(height, rows))
@@ -130,6 +135,11 @@ def preprocess(image: NDArray[np.uint8], spec: BackboneSpec, size: int | tuple[i
         image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     if smaller != (columns, rows):
         image = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return image
+
+
+def normalised(image: NDArray[np.uint8], spec: BackboneSpec) -> NDArray[np.float32]:
+    """The second half: `[h, w, 3]` → `[3, h, w]`."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     std = np.array(spec.std, np.float32)[:, None, None]
     planes /= 255 * std

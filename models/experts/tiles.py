@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from models import backbones
 from models.experts.base import Extractor, Floats
 from models.experts.view import OVERLAP, Region, View, cells_of
 from models.runtime import Backbone
@@ -26,8 +29,18 @@ def owned(side: int, tile: int, stride: int) -> list[tuple[int, int, int]]:
     return [(at, low, high) for at, (low, high) in zip(begin, pairwise(borders), strict=True)]
 
 
+def prepared(pixels: NDArray[np.uint8], view: View) -> NDArray[Any]:
+    """An RGB picture `[H, W, 3]` as the view's extractor takes it, `[1, 3, rows, columns]`, normalised.
+
+    For tiles `[1, rows, columns, 3]` in bytes, a quarter of the memory: each tile is normalised by itself.
+    """
+    if view.tile is None:
+        return backbones.preprocess(pixels, backbones.spec(view.backbone), view.size)[None]
+    return backbones.resized(pixels, view.size)[None]
+
+
 class Tiles:
-    """A backbone over tiles: `[B, 3, rows, columns]` → `[B, h·w, D]`, as if its input were as large as the picture."""
+    """A backbone over tiles: a batch as `prepared` → `[B, h·w, D]`, as if its input were as large as the picture."""
 
     def __init__(self, view: View, backbone: Backbone) -> None:
         """Raises ValueError for a view that tiles do not cover."""
@@ -36,15 +49,16 @@ class Tiles:
         self._backbone, self._tile = backbone, view.input
         self._rows, self._columns = (owned(side, view.input, backbone.spec.stride) for side in view.size)
 
-    def features(self, images: Floats) -> Floats:
-        """As `Backbone.features`; one tile a run."""
+    def features(self, images: NDArray[Any]) -> Floats:
+        """As `Backbone.features`, also of bytes `[B, rows, columns, 3]`; one tile a run."""
         side, stride = self._backbone.grid[0], self.spec.stride
         found = np.empty((len(images), *self.grid, self.spec.width), np.float32)
         for image, out in zip(images, found, strict=True):
             for y, top, bottom in self._rows:
                 for x, left, right in self._columns:
-                    crop = np.ascontiguousarray(image[None, :, y : y + self._tile, x : x + self._tile])
-                    patches = self._backbone.features(crop)[0].reshape(side, side, -1)
+                    here = (slice(y, y + self._tile), slice(x, x + self._tile))
+                    crop = backbones.normalised(image[here], self.spec) if image.dtype == np.uint8 else image[:, *here]
+                    patches = self._backbone.features(np.ascontiguousarray(crop)[None])[0].reshape(side, side, -1)
                     down, across = top - y // stride, left - x // stride
                     out[top:bottom, left:right] = patches[down : down + bottom - top, across : across + right - left]
         return found.reshape(len(images), -1, self.spec.width)
@@ -57,9 +71,14 @@ class Regional:
         """`region` `[h, w]` at the view's map size. Raises ValueError where it does not fit, or holds no patch."""
         self.grid, self.nbytes = whole.grid, whole.nbytes + 4 * view.size[0] * view.size[1]
         self._whole, self._keep = whole, cells_of(view, region).ravel()
+        self._grey = np.rint(255 * np.array(backbones.spec(view.backbone).mean)).astype(np.uint8)
         inside = (region > 0).astype(np.float32)
-        self._inside = cv2.resize(inside, view.size[::-1], interpolation=cv2.INTER_NEAREST)
+        resized = cv2.resize(inside, view.size[::-1], interpolation=cv2.INTER_NEAREST)
+        self._inside: Floats = np.asarray(resized, np.float32)
 
-    def features(self, images: Floats) -> Floats:
-        """`[B, 3, rows, columns]` → `[B, kept, D]`."""
-        return self._whole.features(images * self._inside)[:, self._keep]
+    def features(self, images: NDArray[Any]) -> Floats:
+        """A batch as `prepared` → `[B, kept, D]`."""
+        if images.dtype == np.uint8:
+            return self._whole.features(np.where(self._inside[..., None] > 0, images, self._grey))[:, self._keep]
+        greyed: Floats = images * self._inside
+        return self._whole.features(greyed)[:, self._keep]

@@ -14,7 +14,7 @@ from models import backbones
 from models.experts import View, extractor, fit, held_out, load_expert
 from models.experts.base import FeaturesRefused
 from models.experts.layout import Layout
-from models.experts.tiles import owned, starts
+from models.experts.tiles import owned, prepared, starts
 from models.experts.view import cells_of
 
 LITE = "efficientnet_lite0"
@@ -103,3 +103,16 @@ def test_distances_that_do_not_fit_are_refused() -> None:
         layout.raw(np.full(64, np.nan, np.float32), "nearest")
     with pytest.raises(FeaturesRefused, match="63 patches"):
         layout.raw(np.ones(63, np.float32), "nearest")
+
+
+def test_tiles_take_bytes_and_see_the_same() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    view = View(LITE, (128, 160), 64)
+    region = np.zeros((128, 160), np.uint8)
+    region[:, 40:] = 255
+    for inside in (None, region):
+        session = extractor("patchcore", view, inside)
+        floats = backbones.preprocess(picture, backbones.spec(LITE), view.size)[None]
+        assert prepared(picture, view).dtype == np.uint8
+        bytewise, whole = session.features(prepared(picture, view)), session.features(floats)
+        assert np.linalg.norm(bytewise - whole) <= (0 if inside is None else 0.02) * np.linalg.norm(whole)  # grey is in bytes
