@@ -50,6 +50,15 @@ def test_precision_is_positive_definite_however_few_pictures(pictures: int) -> N
     assert (state["precision"] == state["precision"].transpose(0, 2, 1)).all()
 
 
+def test_two_pictures_tell_a_displaced_patch_from_a_third_picture() -> None:
+    *features, third = drawn(3, width=150)
+    state = fit_padim(features, dims=100)
+    spoilt = third.copy()
+    spoilt[5] += 9 * np.std(third - features[0])
+    usual, seen = distances(state, third), distances(state, spoilt)
+    assert np.isfinite(seen).all() and seen.argmax() == 5 and seen[5] > 2 * usual.max()
+
+
 def test_same_seed_same_dimensions() -> None:
     features = drawn(5)
     first, again, other = (fit("padim", features, dims=8, seed=seed) for seed in (1, 1, 2))
