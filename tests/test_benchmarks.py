@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, experts, promises
+from benchmarks import accuracy, experts, large, many, promises
 from inspection.drawn import write
 from inspection.options import EnrolOptions
 
@@ -56,3 +56,19 @@ def test_promises_are_held_against_fresh_parts(tmp_path: Path) -> None:
     assert row["asked"] == {"overkill": 0.01, "over_review": 0.05}
     for name in ("overkill", "over_review", "recall", "image_auroc"):
         assert 0 <= row[name]["least"] <= row[name]["mean"] <= row[name]["largest"] <= 1
+
+
+def test_large_pictures_are_judged_in_tiles_and_whole() -> None:
+    figures = large.run(product=11, normals=2, each=3, size=(600, 500))
+    assert (figures["seen_as"], figures["sound"], figures["defective"]) == ([496, 600], 3, 3)
+    for name in ("image_auroc", "image_auroc_top", "image_auroc_whole"):
+        assert 0 <= figures[name] <= 1
+    assert figures["one_picture"]["peak_mib"] >= figures["one_picture"]["mib_before"] > 0
+    assert large.picture(3, 5, "scratch", (600, 500))[1].any() and not large.picture(3, 5, None, (600, 500))[1].any()
+
+
+def test_many_pictures_are_enrolled_stage_by_stage(tmp_path: Path) -> None:
+    figures = many.run(6, tmp_path)
+    assert (figures["normals"], figures["held_out"]) == (6, 6) and list(tmp_path.iterdir()) == []
+    assert {"decode", "features", "coreset", "selftest", "refit", "calibrate", "golden"} <= set(figures["stages"])
+    assert figures["peak_mib"] >= figures["mib_before"]

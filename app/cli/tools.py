@@ -20,6 +20,8 @@ def register(app: typer.Typer) -> None:
     bench = typer.Typer(no_args_is_help=True, help="Benchmarks on this machine.")
     bench.command("http")(bench_http)
     bench.command("experts")(bench_experts)
+    bench.command("large")(bench_large)
+    bench.command("many")(bench_many)
     app.add_typer(bench, name="bench")
     app.command()(demo)
 
@@ -118,6 +120,27 @@ def bench_http(
     from benchmarks.http import run
 
     show(run(clients, seconds, seconds, questions), True)
+
+
+def bench_large(
+    product: Annotated[int, typer.Option(min=0, help="Which drawn plate.")] = 11,
+    normals: Annotated[int, typer.Option(min=1, help="Sound parts enrolled.")] = 8,
+    each: Annotated[int, typer.Option(min=1, help="Sound and defective parts judged.")] = 20,
+) -> None:
+    """Defects of 12 pixels in pictures of 5,000 × 4,000, in tiles and whole; memory and time; prints one JSON document."""
+    from benchmarks.large import run
+
+    show(run(product, normals, each), True)
+
+
+def bench_many(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Where pictures are written.")],
+    count: Annotated[int, typer.Option(min=2, help="Normal pictures.")] = 10_000,
+) -> None:
+    """Time, memory and stages of an enrolment of thousands of drawn pictures of 512 × 512; prints one JSON document."""
+    from benchmarks.many import run
+
+    show(run(count, folder), True)
 
 
 def bench_experts(
