@@ -88,20 +88,6 @@ def test_enroll_prints_limits_and_risk(run: Run, enrolled: dict[str, Any]) -> No
     assert out.count("ms a picture") == 3 and "self-test  AUROC " in out and "52 painted defects" in out and "scratch " in out
 
 
-def test_a_product_without_normal_pictures_can_be_looked_at(run: Run, place: Path) -> None:
-    code, _, err = run("enroll", "fresh", "--expert", "patchcore")
-    assert code == 2 and "--normal" in err
-    code, out, err = run("enroll", "fresh", "--expert", "zeroshot", "--promote", "--force", "--json")
-    assert code == 0, err
-    made = json.loads(out)
-    assert (made["promoted"], made["normals"], made["backbone"]) == (True, [], "dinov2_vits14")
-    assert any("no normal picture was looked at" in warning for warning in made["warnings"])
-    code, out, err = run("inspect", "fresh", place / "test" / "51-missing.png", "--json")
-    assert code == 0, err
-    seen = json.loads(out)["items"][0]["inspection"]
-    assert (seen["verdict"], seen["reasons"]) == ("review", ["uncalibrated", "zero_shot"])
-
-
 def test_inspect_records_each_picture_and_one_bad_file_fails_alone(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
     bad = place / "not-a-picture.png"
     bad.write_text("hello")
@@ -256,3 +242,17 @@ def test_good_parts_are_added_and_the_diff_is_told(run: Run, place: Path, enroll
         run("enroll", "disc", "--extend", "1")[0] == 2
         and run("enroll", "disc", "--normal", place / "more", "--extend", "x")[0] == 2
     )
+
+
+def test_a_product_without_normal_pictures_can_be_looked_at(run: Run, place: Path) -> None:
+    code, _, err = run("enroll", "fresh", "--expert", "patchcore")
+    assert code == 2 and "--normal" in err
+    code, out, err = run("enroll", "fresh", "--expert", "zeroshot", "--promote", "--force", "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert (made["promoted"], made["normals"], made["backbone"]) == (True, [], "dinov2_vits14")
+    assert any("no normal picture was looked at" in warning for warning in made["warnings"])
+    code, out, err = run("inspect", "fresh", place / "test" / "51-missing.png", "--json")
+    assert code == 0, err
+    seen = json.loads(out)["items"][0]["inspection"]
+    assert (seen["verdict"], seen["reasons"]) == ("review", ["uncalibrated", "zero_shot"])
