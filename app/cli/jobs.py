@@ -88,11 +88,14 @@ def _follow(ctx: Context, job_id: str) -> dict[str, Any]:
     from app.services import jobs
 
     with bar() as progress:
-        task = progress.add_task("waiting", total=None)
+        task, stage = progress.add_task("waiting", total=None), "waiting"
         while True:
             with ctx.database.read() as session:
                 job = jobs.view(jobs.get(session, job_id))
             label = job["stage"] or job["state"]
+            if label != stage:  # the time left is each stage's own
+                progress.reset(task)
+                stage = label
             progress.update(task, description=label, completed=job["done"], total=job["total"] or None)
             if job["state"] in jobs.OVER:
                 return job

@@ -93,11 +93,11 @@ def stderr() -> Console:
 @contextmanager
 def bar() -> Iterator[Progress]:
     """Progress bars on stderr; nothing where stderr is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = stderr()
     text = TextColumn("{task.description:<24}")
-    parts = (text, BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    parts = (text, BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*parts, console=console, disable=not console.is_terminal) as progress:
         yield progress
 
