@@ -20,11 +20,12 @@ import numpy as np
 from inspection.choice import Pictures, choose
 from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
 from inspection.features import features_file
+from inspection.fitting import fitted
 from inspection.image import Limits
 from inspection.metrics import auroc
 from inspection.normals import checked, distinct
-from inspection.options import EnrolOptions, bank_rows, resolved, view_of
-from models.experts import FeaturesRefused, fit, load_expert
+from inspection.options import EnrolOptions, resolved, view_of
+from models.experts import load_expert
 from models.experts.layout import Layout
 from models.experts.view import RULES
 
@@ -76,12 +77,12 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
     with features_file(stream, len(everything), options.expert, view, near, quiet, lambda: None) as features:
         for draw in wanted:
             start = perf_counter()
-            train = features.of([*range(len(templates)), *(len(templates) + draw.chosen).tolist()])
-            rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
-            try:
-                state = fit(options.expert, train, rows=rows, seed=draw.seed, backbone=options.backbone)
-            except FeaturesRefused:  # PaDiM has no covariance of one
+            enrolled = [*range(len(templates)), *(len(templates) + draw.chosen).tolist()]
+            if options.expert == "padim" and len(enrolled) < 2:  # one picture has no covariance
                 continue
+            seeded, read = replace(options, seed=draw.seed), (lambda n, of=enrolled: everything[of[n]].pixels())
+            with fitted(seeded, view, features.of(enrolled), read, near, quiet, None) as (state, turns, _):
+                joined = len(turns)
             expert = load_expert(options.expert, state, view)
             raws = [expert.score_features(features[first + i][None])[0] for i in range(len(tests))]
             pixel = None if truth is None else auroc(np.stack([raws[i].map for i in known]), truth)
@@ -98,6 +99,7 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
                     "seed": draw.seed,
                     "test_normal": int((~defective).sum()),
                     "test_defective": int(defective.sum()),
+                    "turned": joined > 0,
                     "image_auroc": auroc(np.array(scores), defective),
                     "pixel_auroc": pixel,
                     "seconds": round(perf_counter() - start, 2),
@@ -139,6 +141,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for key, own in groups.items():
         means: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"draws": len(own)}
+        means["turned"] = sum(row["turned"] for row in own)
         if ways := sorted(row["way"] for row in own if "way" in row):
             means["ways"] = {way: ways.count(way) for way in dict.fromkeys(ways)}
         for name in ("image_auroc", "pixel_auroc"):

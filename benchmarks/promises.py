@@ -7,18 +7,19 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inspection.calibration import calibrate
-from inspection.enrolment import held_out
 from inspection.evaluation import Sample, folders, pictures, samples
 from inspection.features import features_file
+from inspection.fitting import fitted, held_out
 from inspection.metrics import auroc
-from inspection.options import EnrolOptions, bank_rows, resolved, view_of
-from models.experts import fit, load_expert
+from inspection.options import EnrolOptions, resolved, view_of
+from models.experts import load_expert
 
 SHOTS = (16, 32, 64, 128)
 
@@ -38,10 +39,8 @@ def promises(
     shapes = [everything[0].pixels().shape[:2]]
     options = resolved(options, [max(shape) for shape in shapes])
     view, quiet = view_of(options, shapes), (lambda *_: None)
-    stream = (one.pixels() for one in everything)
-    with features_file(
-        stream, len(everything), options.expert, view, Path(tempfile.gettempdir()), quiet, lambda: None
-    ) as features:
+    stream, near = (one.pixels() for one in everything), Path(tempfile.gettempdir())
+    with features_file(stream, len(everything), options.expert, view, near, quiet, lambda: None) as features:
         for count in shots:
             if count >= len(sound):
                 continue
@@ -50,13 +49,10 @@ def promises(
                 chosen = np.sort(np.random.default_rng(seed).permutation(len(sound))[:count])
                 fresh = np.setdiff1d(np.arange(len(sound)), chosen)
                 train = features.of(chosen.tolist())
-                rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
-                state = fit(options.expert, train, rows=rows, seed=seed, backbone=options.backbone)
-                card = calibrate(
-                    *held_out(options.expert, view, train, state, seed, quiet, None),
-                    options.false_reject_rate,
-                    options.review_rate,
-                )
+                seeded, read = replace(options, seed=seed), (lambda n, of=chosen: everything[of[n]].pixels())
+                with fitted(seeded, view, train, read, near, quiet, None) as (state, turns, _):
+                    fresh_scores = held_out(options.expert, view, train, state, seed, quiet, None, turns=turns)
+                card = calibrate(*fresh_scores, options.false_reject_rate, options.review_rate)
                 expert = load_expert(options.expert, state, view)
                 good, bad = (
                     np.array([expert.score_features(features[i][None])[0].score for i in rows_])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,20 +19,17 @@ from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose
 from inspection.drawn import drawn, spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
-from inspection.features import Altered, Features, Progress, features_file
-from inspection.gate import gate, typical
+from inspection.features import Altered, Progress, features_file
+from inspection.fitting import Stop, fitted, held_out, stopper
+from inspection.gate import gate
 from inspection.image import Limits, Pixels
 from inspection.inspector import Inspector, weights_sha256
 from inspection.normals import Normal, checked, distinct, odd, read
-from inspection.options import MAX_BANK, EnrolOptions, bank_rows, region_of, resolved, view_of
+from inspection.options import EnrolOptions, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from inspection.region import described
-from inspection.turns import turned
-from models import experts
-from models.experts import Copies, FeaturesRefused, FitCancelled, View, fit, load_expert, notes
+from models.experts import FeaturesRefused, FitCancelled, load_expert, notes
 from models.experts.patchcore import HELD
-
-Stop = Callable[[], bool]
 
 _GOLDEN_SIDE = 512
 _DRAWN_CAP = 3
@@ -86,24 +83,9 @@ def enroll(
         pictures_read = map(known.read, range(len(normals)))
         with (
             features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features,
-            turned(options, view, features, known.read, folder.parent, tell, stop, region is not None) as (turns, told),
+            fitted(options, view, features, known.read, folder.parent, tell, cancelled, inside) as (state, turns, told),
         ):
             warnings += told
-            shape = (len(features) + len(turns), *features.shape[1:])
-            rows, asked = bank_rows(options.coreset, shape), bank_rows(options.coreset, shape[:2])
-            if rows < asked and options.expert == "patchcore":
-                warnings.append(f"The memory bank has {rows:,} rows: the {asked:,} asked for would pass {MAX_BANK >> 20} MiB.")
-            state = fit(
-                options.expert,
-                features,
-                rows=rows,
-                seed=options.seed,
-                backbone=options.backbone,
-                region=inside,
-                turned=turns,
-                progress=lambda done, total: tell("coreset", done, total or len(normals)),
-                cancelled=cancelled,
-            )
             copies = selftest.plan(known.digests[:HELD], "selftest") if len(normals) >= selftest.LEAST else []
             spoilt = selftest.painted(copies, known.read, region, None if view.tile else selftest.SIDE)
             with features_file(
@@ -161,61 +143,10 @@ def enroll(
     return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
 
 
-def held_out(
-    kind: str,
-    view: View,
-    features: Features | Sequence[np.ndarray],
-    state: dict[str, np.ndarray],
-    seed: int,
-    tell: Progress,
-    cancelled: Stop | None,
-    copies: Copies = (),
-    typicals: list[float] | None = None,
-    turns: Copies = (),
-) -> tuple[list[float], list[float]]:
-    """Scores of normal pictures by an expert that never saw them, then of their `copies`, in order; and their maps' peaks.
-
-    Of PatchCore's pictures the first `HELD` are scored. `tell` over the stages `refit` (a coreset without each fold) and
-    `calibrate`; `typicals` gets the typical patch distances (gate.py).
-    """
-    found: dict[int, tuple[float, float, float]] = {}
-    stop = stopper(cancelled)
-    wanted = (min(len(features), HELD) if kind == "patchcore" else len(features)) + len(copies)
-    raws = experts.held_out(
-        kind,
-        features,
-        state,
-        view=view,
-        copies=copies,
-        turned=turns,
-        seed=seed,
-        progress=lambda done, total: tell("refit", done, total),
-        cancelled=cancelled,
-    )
-    for number, raw in raws:
-        stop()
-        found[number] = (raw.score, float(raw.map.max()), typical(raw.patches))
-        tell("calibrate", len(found), wanted)
-    ordered = [found[number] for number in sorted(found)]
-    if typicals is not None:
-        typicals.extend(distance for _, _, distance in ordered)
-    return [score for score, _, _ in ordered], [peak for _, peak, _ in ordered]
-
-
 def _shuffled(normals: list[Normal], seed: int) -> list[Normal]:
     """The pictures in an order drawn by `seed`, whatever order they came in."""
     named = sorted(normals, key=lambda normal: normal.pixels_sha256)
     return [named[n] for n in np.random.default_rng(seed).permutation(len(named))]
-
-
-def stopper(cancelled: Stop | None) -> Callable[[], None]:
-    """A function that raises Cancelled once `cancelled` says so."""
-
-    def stop() -> None:
-        if cancelled is not None and cancelled():
-            raise Cancelled("The enrolment was cancelled.")
-
-    return stop
 
 
 def _golden_pictures(normals: list[Normal], limits: Limits) -> list[tuple[str, str, Pixels]]:

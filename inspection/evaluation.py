@@ -18,16 +18,16 @@ import numpy as np
 
 from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose
-from inspection.enrolment import Stop, held_out, stopper
 from inspection.evidence import InspectionError, Verdict
 from inspection.features import Features, Progress, features_file
+from inspection.fitting import Stop, fitted, held_out, stopper
 from inspection.image import Limits, Pixels, decode
 from inspection.metrics import aupro, auroc, f1_max
 from inspection.normals import checked, distinct
-from inspection.options import EnrolOptions, bank_rows, resolved, view_of
+from inspection.options import EnrolOptions, resolved, view_of
 from inspection.templates import Pair, pairs
 from inspection.verdict import decide
-from models.experts import View, fit, load_expert
+from models.experts import View, load_expert
 from models.experts.patchcore import HELD
 
 FIGURES = (
@@ -147,7 +147,8 @@ def _evaluate(
     view, near = view_of(options, shapes), Path(tempfile.gettempdir())
     start = perf_counter()
     total = len(templates) + len(normals) + len(tests)
-    stream = (one.pixels() for one in [*(Sample(path, "good", None) for path in [*templates, *normals]), *tests])
+    everything = [*(Sample(path, "good", None) for path in [*templates, *normals]), *tests]
+    stream = (one.pixels() for one in everything)
     with features_file(stream, total, options.expert, view, near, tell, stop) as features:
         per_picture = 1e3 * (perf_counter() - start) / total
         masks = masks_at(tests, view.map_size)
@@ -155,9 +156,7 @@ def _evaluate(
         for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
             chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
             chosen = np.concatenate([np.arange(len(templates)), len(templates) + chosen])
-            draws.append(
-                _draw(features, chosen, len(templates) + len(normals), tests, masks, options, view, seed, tell, cancelled)
-            )
+            draws.append(_draw(features, chosen, everything, tests, masks, replace(options, seed=seed), view, tell, cancelled))
             draws[-1]["ms_per_image"] += per_picture
             tell("draws", len(draws), seeds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
@@ -177,25 +176,24 @@ def _evaluate(
 def _draw(
     features: Features,
     chosen: np.ndarray,
-    normals: int,
+    everything: list[Sample],
     tests: list[Sample],
     masks: list[np.ndarray | None],
     options: EnrolOptions,
     view: View,
-    seed: int,
     tell: Progress,
     cancelled: Stop | None,
 ) -> dict[str, Any]:
     if len(chosen) > HELD:
-        chosen = np.random.default_rng(seed).permutation(chosen)  # the first ones are held out
-    train = features.of(chosen.tolist())
-    rows = bank_rows(options.coreset, (len(train), *features.shape[1:]))
-    state = fit(options.expert, train, rows=rows, seed=seed, backbone=options.backbone, cancelled=cancelled)
-    fresh = held_out(options.expert, view, train, state, seed, tell, cancelled)
+        chosen = np.random.default_rng(options.seed).permutation(chosen)  # the first ones are held out
+    train, near = features.of(chosen.tolist()), Path(tempfile.gettempdir())
+    with fitted(options, view, train, lambda n: everything[chosen[n]].pixels(), near, tell, cancelled) as (state, turns, _):
+        fresh = held_out(options.expert, view, train, state, options.seed, tell, cancelled, turns=turns)
     limits = calibrate(*fresh, options.false_reject_rate, options.review_rate).thresholds
     expert = load_expert(options.expert, state, view)
     start = perf_counter()
-    raws = [expert.score_features(features[normals + i][None])[0] for i in range(len(tests))]
+    first = len(everything) - len(tests)
+    raws = [expert.score_features(features[first + i][None])[0] for i in range(len(tests))]
     spent = 1e3 * (perf_counter() - start) / len(tests)
     scores, defective = np.array([raw.score for raw in raws]), np.array([s.defective for s in tests])
     verdicts = np.array([decide(raw.score, limits)[0] for raw in raws])

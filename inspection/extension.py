@@ -16,9 +16,10 @@ from safetensors.numpy import save as tensor_bytes
 from inspection import recipe as recipes
 from inspection import selftest
 from inspection.calibration import Calibration, calibrate
-from inspection.enrolment import Stop, enroll, stopper
+from inspection.enrolment import enroll
 from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.features import Altered, Progress, features_file
+from inspection.fitting import Stop, stopper
 from inspection.gate import Gate, Look, typical, widened
 from inspection.image import Limits, decode
 from inspection.inspector import Inspector

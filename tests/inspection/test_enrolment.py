@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn_parts import part, png
 
-from inspection import enrolment, options
+from inspection import enrolment, fitting, options
 from inspection import recipe as recipes
 from inspection.enrolment import enroll
 from inspection.evidence import Cancelled, EnrolmentRefused
@@ -170,7 +170,7 @@ def test_a_bank_that_does_not_fit_is_smaller_and_says_so(
 def test_of_many_pictures_some_are_held_out_whatever_their_order(
     normals: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (enrolment, patchcore):
+    for module in (enrolment, fitting, patchcore):
         monkeypatch.setattr(module, "HELD", 6)
     chosen = EnrolOptions(coreset=200, backbone="efficientnet_lite0")
     told: list[tuple[str, int, int]] = []
