@@ -14,26 +14,30 @@ Map = NDArray[np.float32]
 
 MOST = 50
 _SPECK_PIXELS = 4
-_SPECK_SHARE = 0.0002  # of the map: 10 pixels at 224, less than the blur spreads a single point over
+_SPECK_SHARE = 0.0002  # of what the network sees at once: 10 pixels at 224, less than the blur spreads a single point over
 _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
 
-def find(anomaly_map: Map, limit: float | None, width: int, height: int, *, at_least_one: bool = False) -> tuple[Finding, ...]:
+def find(
+    anomaly_map: Map, limit: float | None, width: int, height: int, *, at_least_one: bool = False, tile_share: float = 1.0
+) -> tuple[Finding, ...]:
     """Findings by falling peak, at most 50. `anomaly_map` `[h, w]` covers the `width` × `height` picture edge to edge.
 
-    A region is 8-connected pixels ≥ `limit`. Specks (fewer than 4 map pixels or 0.02 % of the map) are dropped, unless one
-    holds the map's peak. With `at_least_one`, where nothing reaches the limit (or it is `None`), the region around the
-    peak that stays over the middle between the map's mean and its peak is the one finding.
+    A region is 8-connected pixels ≥ `limit`. Specks (fewer than 4 map pixels or 0.02 % of what the network sees at once, the
+    `tile_share` of the map) are dropped, unless one holds the map's peak. With `at_least_one`, where nothing reaches the limit
+    (or it is `None`), the region around the peak that stays over the middle between the map's mean and its peak is the one
+    finding.
     """
+    least = max(_SPECK_PIXELS, _SPECK_SHARE * tile_share * anomaly_map.size)
     if limit is not None:
-        found = _regions(anomaly_map, anomaly_map >= limit, width, height)
+        found = _regions(anomaly_map, anomaly_map >= limit, width, height, least)
         if found or not at_least_one:
             return found
     if not at_least_one:
         return ()
     peak = float(anomaly_map.max())
     middle = (float(anomaly_map.mean()) + peak) / 2
-    return _regions(anomaly_map, anomaly_map >= min(middle, peak), width, height, only_peak=True)
+    return _regions(anomaly_map, anomaly_map >= min(middle, peak), width, height, least, only_peak=True)
 
 
 def map_stats(anomaly_map: Map, width: int, height: int) -> MapStats:
@@ -56,7 +60,9 @@ def _to_picture(column: int, row: int, shape: tuple[int, ...], width: int, heigh
     return int((column + 0.5) * width / shape[1]), int((row + 0.5) * height / shape[0])
 
 
-def _regions(anomaly_map: Map, over: NDArray[np.bool_], width: int, height: int, only_peak: bool = False) -> tuple[Finding, ...]:
+def _regions(
+    anomaly_map: Map, over: NDArray[np.bool_], width: int, height: int, least: float, only_peak: bool = False
+) -> tuple[Finding, ...]:
     mask = over.astype(np.uint8)
     labels: Any
     stats: Any
@@ -67,7 +73,7 @@ def _regions(anomaly_map: Map, over: NDArray[np.bool_], width: int, height: int,
     inside = mask.view(bool)
     np.maximum.at(peaks, labels[inside], anomaly_map[inside])
     top = int(labels.flat[int(anomaly_map.argmax())])
-    big = stats[:, cv2.CC_STAT_AREA] >= max(_SPECK_PIXELS, _SPECK_SHARE * mask.size)
+    big = stats[:, cv2.CC_STAT_AREA] >= least
     order = [int(i) for i in np.argsort(-peaks, kind="stable") if i != 0 and (big[i] or i == top)]
     kept = [top] if only_peak else order[:MOST]
     return tuple(

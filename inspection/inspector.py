@@ -80,7 +80,8 @@ class Inspector:
         start = perf_counter()
         flagged = decision is not Verdict.PASS and reasons != gate_reasons  # the gate doubts the picture, not the part
         limit = self.recipe.calibration.finding_limit
-        found = find(raw.map, limit, picture.width, picture.height, at_least_one=True) if flagged else ()
+        size, share = (picture.width, picture.height), self._view.input**2 / (self._view.size[0] * self._view.size[1])
+        found = find(raw.map, limit, *size, at_least_one=True, tile_share=share) if flagged else ()
         stats = map_stats(raw.map, picture.width, picture.height)
         timings["map"] += 1e3 * (perf_counter() - start)
         return Outcome(

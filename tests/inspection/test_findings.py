@@ -133,3 +133,11 @@ def test_findings_stay_inside_and_add_up(seed: int, rows: int, columns: int, wid
         assert x - 1 <= f.centroid[0] <= x + w + 1 and y - 1 <= f.centroid[1] <= y + h + 1
         assert x - 1 <= f.peak_xy[0] <= x + w and y - 1 <= f.peak_xy[1] <= y + h
         assert all(x - 1 <= px <= x + w and y - 1 <= py <= y + h for px, py in f.polygon)
+
+
+def test_a_speck_is_measured_by_what_the_network_sees_at_once() -> None:
+    heat = np.zeros((1000, 1000), np.float32)
+    heat[10:30, 10:30] = 2
+    heat[500:508, 500:508] = 1.5  # 64 pixels: under 0.02 % of the map, over that of a tile
+    assert len(find(heat, 1.0, 4000, 4000)) == 1
+    assert len(find(heat, 1.0, 4000, 4000, tile_share=0.05)) == 2
