@@ -269,6 +269,8 @@ class Job(Row):
     product_id: Mapped[str] = mapped_column(ForeignKey("products.id"))
     state: Mapped[str] = mapped_column(String(16), default="queued")
     stage: Mapped[str] = mapped_column(String(32), default="")
+    stage_at: Mapped[datetime | None]
+    """When its worker first spoke of the stage; `done` and `total` are the stage's."""
     params: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]

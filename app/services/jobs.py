@@ -30,9 +30,10 @@ def view(job: Job) -> dict[str, Any]:
 
 
 def _eta(job: Job) -> float | None:
-    if job.state != "running" or job.started_at is None or not 0 < job.done < job.total:
+    begun = job.stage_at or job.started_at
+    if job.state != "running" or begun is None or not 0 < job.done < job.total:
         return None
-    spent = (now() - job.started_at).total_seconds()
+    spent = (now() - begun).total_seconds()
     return round(spent / job.done * (job.total - job.done), 1)
 
 

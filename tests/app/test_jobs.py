@@ -21,6 +21,7 @@ from parts import BAD, GOOD, PNG, give_recipe, good, picture, refused
 from app.context import Context
 from app.db.queries import jobs as queries
 from app.db.tables import Inspection, Job, now
+from app.services import jobs as jobs_service
 from app.services.reinspections import harmless
 from app.settings import Settings
 from app.task import LeaseLost, Task
@@ -238,3 +239,30 @@ def test_tables_refuse_what_no_service_would_write(client: TestClient, ctx: Cont
         row = session.get(Inspection, made["id"])
         assert row is not None
         row.verdict = "error"
+
+
+def test_the_time_left_is_the_stages_own(client: TestClient, part: str, ctx: Context) -> None:
+    good(client.post(f"{part}/images", files=[("files", ("a.png", picture(0)))]), 201)
+    job = good(client.post(f"{part}/recipes", json={"image_size": 128}), 202)
+    start = now()
+    with ctx.database.write() as session:
+        claimed = queries.claim(session, "me", 100)
+        assert claimed is not None
+        claimed.started_at = start - timedelta(hours=1)
+
+    def beat(stage: str, done: int) -> Any:
+        with ctx.database.write() as session:
+            assert queries.beat(session, job["id"], "me", now() + timedelta(seconds=100), stage, done, 10) == "running"
+        return good(client.get(f"/v1/jobs/{job['id']}"))["eta_s"]
+
+    assert beat("features", 0) is None
+    assert beat("features", 5) < 600  # not an hour
+    with ctx.database.write() as session:
+        begun = jobs_service.get(session, job["id"]).stage_at
+        assert begun is not None and begun >= start
+    assert beat("features", 6) < 600
+    with ctx.database.write() as session:
+        assert jobs_service.get(session, job["id"]).stage_at == begun
+    assert beat("coreset", 1) < 600
+    with ctx.database.write() as session:
+        assert jobs_service.get(session, job["id"]).stage_at > begun

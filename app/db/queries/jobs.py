@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import CursorResult, and_, func, insert, literal, or_, select, update
+from sqlalchemy import CursorResult, and_, case, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased, lazyload
 
 from app.db.queries import page
@@ -58,7 +58,8 @@ def owned(session: Session, job_id: str, owner: str) -> Job | None:
 def beat(session: Session, job_id: str, owner: str, until: datetime, stage: str, done: int, total: int) -> str | None:
     """Renew the lease and say how far the work is; returns the job's state, `None`: the lease was lost."""
     mine = (Job.id == job_id, Job.lease_owner == owner, Job.state.in_(("running", "cancelling")))
-    values = {"lease_until": until, "stage": stage, "done": done, "total": total}
+    begun = case((Job.stage != stage, now()), else_=Job.stage_at)
+    values = {"lease_until": until, "stage": stage, "stage_at": begun, "done": done, "total": total}
     result = session.execute(update(Job).where(*mine).values(**values))
     assert isinstance(result, CursorResult)
     return session.scalar(select(Job.state).where(Job.id == job_id)) if result.rowcount else None
