@@ -82,6 +82,7 @@ def _inspector(expert: Expert, backbone: str, size: int, contents: Sequence[byte
         size=(size, size),
         tile=None,
         score_rule="max",
+        precision="float32",
         weights_sha256=weights_sha256(backbone),
         options={},
         calibration=calibration.calibrate(scores, peaks, 0.1, 0.2),

@@ -27,6 +27,8 @@ LEAST = 4
 EACH = 4
 FOLDS = 4
 ROWS = 1000
+LOSS = 0.005
+"""AUROC that int8 may see less than float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Way:
     score_rule: Rule
     margin: float
     """AUROC by which it must surely see more than what was taken before: 3.5 times the time for .02, eight times for .2."""
+    precision: backbones.Precision = "float32"
 
 
 WAYS = (
@@ -54,6 +57,7 @@ class Candidate:
     backbone: str
     image_size: int
     score_rule: str
+    precision: str
     auroc: float
     low: float
     """Lower end of its 90 % bootstrap interval."""
@@ -90,6 +94,11 @@ class Pictures:
         return cls([n.pixels_sha256 for n in normals], shapes, lambda number: read(normals[number].source, limits).pixels)
 
 
+def chooses(options: EnrolOptions) -> bool:
+    """Whether these options leave something to choose."""
+    return options.expert != "zeroshot" and (options.backbone == "auto" or options.precision == "int8")
+
+
 def choose(
     options: EnrolOptions,
     pictures: Pictures,
@@ -97,17 +106,21 @@ def choose(
     tell: Callable[[str, int, int], None],
     stop: Callable[[], None],
 ) -> tuple[EnrolOptions, Choice]:
-    """The options with backbone, size and rule filled in, and the table that they were chosen by.
+    """The options with backbone, size, rule and precision filled in, and the table that they were chosen by.
 
     Up to 32 normal pictures, by content, in four folds: each one and the defects painted into it are scored by an expert of
     the other folds. The cheapest way stands unless a dearer one has an AUROC higher by its margin and the gain's standard error
-    together (`pick`). The same pictures in another order or under other names give the same choice.
+    together (`pick`). int8, where asked for, takes the place of float32 unless it sees less by `LOSS`. The same
+    pictures in another order or under other names give the same choice.
     Raises as `resolved` and `region_of`, FeaturesRefused, FitCancelled.
     """
     ways, note = _open(options)
     if len(ways) == 1:
         note = f"{note} Only {ways[0].backbone} can be taken: nothing was compared.".strip()
-    usual = replace(options, backbone=ways[0].backbone if ways else AUTO)
+    named = AUTO if options.backbone == "auto" else options.backbone
+    usual = replace(options, backbone=ways[0].backbone if ways else named, precision="float32")
+    if options.precision == "int8":
+        ways = [each for way in ways for each in (way, replace(way, precision="int8"))[: 1 + _transforms(way)]]
     if len(pictures.digests) < LEAST:
         note = f"{note} {len(pictures.digests)} normal pictures are too few to choose by.".strip()
     if len(pictures.digests) < LEAST or len(ways) < 2:
@@ -137,9 +150,15 @@ def choose(
         for trial in trials:
             trial.judge(pixels, copy.picture % FOLDS)
     scores, defective = [np.array(trial.scores) for trial in trials], np.arange(len(order) + len(copies)) >= len(order)
-    best = pick(scores, defective, [way.margin for way in ways])
+    exact = [at for at, way in enumerate(ways) if way.precision == "float32"]
+    best = exact[pick([scores[at] for at in exact], defective, [ways[at].margin for at in exact])]
+    areas = [auroc(values, defective) or 0.0 for values in scores]
+    if best + 1 not in exact and best + 1 < len(ways) and areas[best + 1] >= areas[best] - LOSS:
+        best += 1
+    elif options.precision == "int8":
+        note = f"{note} int8 was asked for and not taken: {'it sees less' if _transforms(ways[best]) else 'no transformer was'}."
     rows = [trial.row(values, defective, at == best) for at, (trial, values) in enumerate(zip(trials, scores, strict=True))]
-    return trials[best].options, Choice(len(order), len(copies), tuple(rows), note)
+    return trials[best].options, Choice(len(order), len(copies), tuple(rows), note.strip())
 
 
 def pick(scores: Sequence[np.ndarray], defective: np.ndarray, margins: Sequence[float]) -> int:
@@ -159,8 +178,15 @@ class _Trial:
     """One way on its way: its features of the normal pictures, an expert for each fold, the scores so far."""
 
     def __init__(self, options: EnrolOptions, way: Way, shapes: Sequence[tuple[int, int]], region: np.ndarray | None) -> None:
-        chosen = replace(options, backbone=way.backbone, image_size=way.image_size, score_rule=way.score_rule)
-        self.options = resolved(chosen)
+        self.options = resolved(
+            replace(
+                options,
+                backbone=way.backbone,
+                image_size=way.image_size,
+                score_rule=way.score_rule,
+                precision=way.precision,
+            )
+        )
         self._view = view_of(self.options, shapes)
         self._region = None if region is None else region_of(region, self._view, shapes)
         self._source = experts.extractor(options.expert, self._view, self._region)
@@ -200,13 +226,17 @@ class _Trial:
         low, high = auroc_interval(scores, defective) or (0.0, 1.0)
         area, ms = auroc(scores, defective) or 0.0, round(1e3 * median(self._seconds), 1)
         view = self._view
-        return Candidate(view.backbone, view.input, view.rule, area, low, high, ms, chosen)
+        return Candidate(view.backbone, view.input, view.rule, view.precision, area, low, high, ms, chosen)
 
 
 def _open(options: EnrolOptions) -> tuple[list[Way], str]:
     """The ways that these options and the shelf of weights leave, and what is to be said of the others."""
     if options.expert == "reference" or options.tile is not None:
-        return [], f"{'Tiles' if options.tile else 'The reference expert'} and `auto` mean {AUTO}: nothing was compared."
+        named = f"{'Tiles' if options.tile else 'The reference expert'} and `auto` mean {AUTO}"
+        return [], f"{named if options.backbone == 'auto' else 'Tiles are seen in float32'}: nothing was compared."
+    if options.backbone != "auto":
+        size = options.image_size or backbones.spec(options.backbone).image_size
+        return [Way(options.backbone, size, "top" if options.score_rule == "top" else "max", 0.0)], ""
     ways = [way for way in WAYS if options.expert == "patchcore" or way.image_size <= backbones.spec(way.backbone).image_size]
     if options.image_size is not None:
         ways = list({way.backbone: replace(way, image_size=options.image_size) for way in reversed(ways)}.values())[::-1]
@@ -217,6 +247,11 @@ def _open(options: EnrolOptions) -> tuple[list[Way], str]:
     left = [way for way in ways if way.backbone not in absent]
     names = " and ".join(sorted(absent))
     return left or ways[:1], f"Not tried, as its weights are not pulled: {names}." if left and absent else ""
+
+
+def _transforms(way: Way) -> bool:
+    """Whether the backbone is a vision transformer, which int8 is for."""
+    return backbones.spec(way.backbone).l2_normalised
 
 
 def _fits(way: Way) -> bool:

@@ -16,7 +16,7 @@ from safetensors.numpy import save as tensor_bytes
 from inspection import recipe as recipes
 from inspection import selftest
 from inspection.calibration import calibrate
-from inspection.choice import Pictures, choose
+from inspection.choice import Pictures, choose, chooses
 from inspection.drawn import drawn, spoil
 from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.features import Altered, Progress, features_file
@@ -75,7 +75,7 @@ def enroll(
     typicals: list[float] = []
     known, table = Pictures.of(normals, limits), None
     try:
-        if options.backbone == "auto" and options.expert != "zeroshot":
+        if chooses(options):
             options, table = choose(options, known, region, tell, stop)
         options = resolved(options, [max(shape) for shape in known.shapes])
         view = view_of(options, known.shapes)
@@ -112,6 +112,7 @@ def enroll(
         size=view.size,
         tile=view.tile,
         score_rule=view.rule,
+        precision=view.precision,
         weights_sha256=weights_sha256(options.backbone),
         options=asdict(options)
         | ({"region": described(region)} if region is not None else {})

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from inspection.calibration import calibrate
-from inspection.choice import Pictures, choose
+from inspection.choice import Pictures, choose, chooses
 from inspection.evidence import InspectionError, Verdict
 from inspection.features import Features, Progress, features_file
 from inspection.fitting import Stop, fitted, held_out, stopper
@@ -109,7 +109,7 @@ def evaluate(
     Raises FolderRefused, NotAnImage, EnrolmentRefused, Cancelled.
     """
     resolved(options)
-    one = _by_choice if options.backbone == "auto" else _evaluate
+    one = _by_choice if chooses(options) else _evaluate
     return [one(folder, options, shots, seeds, progress or (lambda *_: None), cancelled) for folder in folders(directory)]
 
 

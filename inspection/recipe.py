@@ -24,6 +24,7 @@ from inspection.evidence import RecipeRefused, Thresholds
 from inspection.gate import Gate
 from inspection.options import MAX_SIDE, MAX_WORKING
 from inspection.selftest import Seen, SelfTest
+from models.backbones import PRECISIONS
 from models.experts import REGION, Region, View
 from models.experts.view import RULES
 
@@ -66,6 +67,8 @@ class Recipe:
     tile: int | None
     """`image_size` where the picture is taken in tiles; `None`: at once."""
     score_rule: str
+    precision: str
+    """Of the network's numbers: `float32` or `int8`."""
     weights_sha256: str
     """Of the backbone's tensors: on other weights the recipe is refused."""
     options: dict[str, Any]
@@ -94,7 +97,9 @@ class Recipe:
         rows, columns = self.size
         if self.score_rule not in RULES:
             raise ValueError(f"no score rule {self.score_rule!r}")
-        return View(self.backbone, (rows, columns), self.tile, self.score_rule)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"no precision {self.precision!r}")
+        return View(self.backbone, (rows, columns), self.tile, self.precision, self.score_rule)
 
 
 def document(recipe: Recipe) -> bytes:

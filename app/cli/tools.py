@@ -36,6 +36,7 @@ def evaluate(
         int | None, typer.Option(help="Side of overlapping tiles, pixels of the picture: for large pictures.")
     ] = None,
     score_rule: Annotated[str, typer.Option(help="As in `enroll`.")] = "auto",
+    precision: Annotated[str, typer.Option(help="As in `enroll`.")] = "float32",
     shots: Annotated[int | None, typer.Option(min=1, help="Enroll on so many normal pictures; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the shots; the figures are their means.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first draw's.")] = 0,
@@ -57,6 +58,7 @@ def evaluate(
         seed,
         tile,
         score_rule,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
     )
     with bar() as progress:
         tasks: dict[str, Any] = {}

@@ -28,6 +28,7 @@ class EnrollIn(Body):
     tile: Annotated[int, Field(ge=16, le=100_000)] | None = None
     """Side of overlapping tiles, pixels of the picture; `null`: the whole picture at once."""
     score_rule: Literal["auto", "max", "top"] = "auto"
+    precision: Literal["float32", "int8"] = "float32"
     augment: Literal["auto", "on", "off"] = "auto"
     coreset: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     false_reject_rate: Annotated[float, Field(gt=0, lt=0.5)] = 0.01

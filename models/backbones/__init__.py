@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 GRAPHS = 2
 """Raised when the exported graph changes its meaning, so that old ones are made again."""
 Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def extractor(kind: str, view: View, region: Region | None = None, threads: int 
     from models.experts.tiles import Regional, Tiles
     from models.runtime import Backbone
 
-    session = Backbone(view.backbone, view.input, threads)
+    session = Backbone(view.backbone, view.input, threads, view.precision)
     whole = session if view.tile is None else Tiles(view, session)
     return whole if region is None else Regional(whole, view, region)
 
@@ -66,6 +66,8 @@ def check_view(kind: str, view: View) -> None:
     view.grid  # noqa: B018 - raises
     if view.tile is not None and kind != "patchcore":
         raise ValueError(f"tiles are for PatchCore: {kind} looks at the whole picture at once")
+    if view.precision == "int8" and (kind not in ("patchcore", "padim") or not backbones.spec(view.backbone).l2_normalised):
+        raise ValueError(f"int8 is for PatchCore and PaDiM on dinov2_vits14, not for {kind} on {view.backbone}: take float32")
     if kind == "zeroshot" and not backbones.spec(view.backbone).l2_normalised:
         raise ValueError(f"the zero-shot expert looks through a vision transformer, not {view.backbone}: take dinov2_vits14")
     if kind == "reference":
@@ -230,8 +232,8 @@ def load_expert(
 
     layout, width = Layout(view, region), backbones.spec(view.backbone).width
     if runtime == "torch":
-        if view.tile is not None or region is not None or kind == "zeroshot":
-            raise ValueError("tiles, regions and the zero-shot expert run on the line's runtime alone")
+        if view.tile is not None or region is not None or kind == "zeroshot" or view.precision != "float32":
+            raise ValueError("tiles, regions, int8 and the zero-shot expert run on the line's runtime alone")
         from models.experts.oracle import TorchExpert
 
         return TorchExpert(kind, state, layout, threads)

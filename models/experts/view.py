@@ -29,6 +29,7 @@ class View:
     """Rows and columns of the picture as the network sees it, pixels."""
     tile: int | None = None
     """Side of the network's square input where the picture is taken in overlapping tiles; `None`: the whole picture at once."""
+    precision: backbones.Precision = "float32"
     rule: Rule = "max"
     """A picture's raw score: the largest patch distance, or the mean of the `TOP_SHARE` largest."""
 

@@ -17,6 +17,8 @@ from inspection.choice import WAYS, Choice, Pictures, Way, choose, pick
 from inspection.drawn import drawn, write
 from inspection.enrolment import enroll
 from inspection.evaluation import evaluate
+from inspection.evidence import EnrolmentRefused, RecipeRefused
+from inspection.inspector import Inspector
 from inspection.metrics import auroc, gain
 from inspection.options import AUTO, EnrolOptions
 from inspection.recipe import DOCUMENT, digest, load
@@ -158,3 +160,27 @@ def test_an_evaluation_lets_each_draw_choose(tmp_path: Path) -> None:
     assert sum(row["ways"].values()) == row["seeds"] == 2 and row["options"]["backbone"] != "auto"
     said = {f"{way.backbone} {way.image_size} {way.score_rule}" for way in SMALL}
     assert set(row["ways"]) <= said and row["image_auroc"] > 0.5 and row["normals"] == 4
+
+
+def test_int8_is_taken_where_painted_defects_are_seen_as_well(
+    monkeypatch: pytest.MonkeyPatch, small: None, tmp_path: Path
+) -> None:
+    asked_for = EnrolOptions(backbone="dinov2_vits14", image_size=70, precision="int8", coreset=50)
+    pictures = given_as(list(range(5)))
+    for loss, taken in ((1.0, "int8"), (-1.0, "float32")):
+        monkeypatch.setattr(choice, "LOSS", loss)
+        options, table = asked(asked_for, pictures)
+        assert options.precision == taken and [one.precision for one in table.candidates] == ["float32", "int8"]
+        assert [one.precision for one in table.candidates if one.chosen] == [taken]
+        assert ("it sees less" in table.note) == (taken == "float32")
+    few, table = asked(asked_for, given_as([0, 1]))
+    assert few.precision == "float32" and "too few" in table.note
+    monkeypatch.setattr(choice, "LOSS", 1.0)
+    recipe = enroll([part(n) for n in range(5)], tmp_path / "r", product="cap", options=asked_for)
+    assert recipe.precision == recipe.view.precision == "int8" == load(tmp_path / "r").precision
+    Inspector.load(tmp_path / "r")
+    with pytest.raises(RecipeRefused, match="int8"):
+        Inspector.load(tmp_path / "r", runtime="torch")
+    for other in (EnrolOptions(precision="int8"), EnrolOptions("reference", precision="int8")):
+        with pytest.raises(EnrolmentRefused, match="int8 is for"):
+            enroll([part(n) for n in range(5)], tmp_path / "o", product="cap", options=other)
