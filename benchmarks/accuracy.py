@@ -152,18 +152,20 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, shots: Sequence[int] = SHOTS) -> Iterator[dict[str, Any]]:
+    """The summary of every folder at `given` or below, as soon as it is done; `jobs` folders at a time, a thread each."""
+    chosen = [one for directory in given for one in folders(directory)]
+    with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        for rows in pool.map(whole, chosen, [shots] * len(chosen), [seeds] * len(chosen)):
+            yield from summary(rows)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+", help="in the MVTec AD convention, or holding several such")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS), help="0: all")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="folders at the same time, a thread each")
+    parser.add_argument("--jobs", type=int, default=0)
     asked = parser.parse_args()
-    chosen = [one for given in asked.folders for one in folders(given)]
-    start = perf_counter()
-    with ProcessPoolExecutor(asked.jobs) as pool:
-        for rows in pool.map(whole, chosen, [asked.shots] * len(chosen), [asked.seeds] * len(chosen)):
-            for line in summary(rows):
-                sys.stdout.write(json.dumps(line) + "\n")
-            sys.stdout.flush()
-    sys.stderr.write(f"{perf_counter() - start:.0f} s\n")
+    for line in run(asked.folders, asked.seeds, asked.jobs):
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()

@@ -83,17 +83,17 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
+def run(directory: Path, options: EnrolOptions = EnrolOptions(), draws: int = 10) -> Iterator[dict[str, Any]]:
+    """`promises` of every folder at `directory` or below."""
+    for one in folders(directory):
+        yield from promises(one, options, draws=draws)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="in the MVTec AD convention, or holding several such")
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
-    parser.add_argument("--score-rule", default="max")
-    parser.add_argument("--backbone", default="efficientnet_lite0")
-    parser.add_argument("--image-size", type=int)
     asked = parser.parse_args()
-    for one in folders(asked.folder):
-        chosen_options = EnrolOptions(backbone=asked.backbone, image_size=asked.image_size, score_rule=asked.score_rule)
-        for row in promises(one, chosen_options, asked.shots, asked.draws):
-            sys.stdout.write(json.dumps(row) + "\n")
-            sys.stdout.flush()
+    for row in run(asked.folder, draws=asked.draws):
+        sys.stdout.write(json.dumps(row) + "\n")
+        sys.stdout.flush()

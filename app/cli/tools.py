@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,8 @@ def register(app: typer.Typer) -> None:
     bench.command("experts")(bench_experts)
     bench.command("large")(bench_large)
     bench.command("many")(bench_many)
+    bench.command("accuracy")(bench_accuracy)
+    bench.command("promises")(bench_promises)
     app.add_typer(bench, name="bench")
     app.command()(demo)
 
@@ -143,6 +147,34 @@ def bench_many(
     from benchmarks.many import run
 
     show(run(count, folder), True)
+
+
+def bench_accuracy(
+    folders: Annotated[list[Path], typer.Argument(exists=True, help="In the MVTec AD convention, or holding several such.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of 1, 4 and 16 normals.")] = 3,
+    jobs: Annotated[int, typer.Option(min=0, help="Folders at a time; 0: as many as cores.")] = 0,
+) -> None:
+    """Every expert and backbone, and what `auto` takes, with 1, 4, 16 and all normals: a JSON line each."""
+    from benchmarks.accuracy import run
+
+    _lines(run(folders, seeds, jobs))
+
+
+def bench_promises(
+    folder: Annotated[Path, typer.Argument(exists=True, help="In the MVTec AD convention, or holding several such.")],
+    backbone: Annotated[str, typer.Option(help="As in `enroll`, without `auto`.")] = "efficientnet_lite0",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each number of normals.")] = 10,
+) -> None:
+    """The share of fresh sound parts over both limits, with 16, 32, 64 and 128 normals: a JSON line each."""
+    from benchmarks.promises import run
+    from inspection.options import EnrolOptions
+
+    _lines(run(folder, EnrolOptions(backbone=backbone), draws))
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        typer.echo(json.dumps(row))
 
 
 def bench_experts(
