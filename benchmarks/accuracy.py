@@ -20,7 +20,7 @@ import numpy as np
 from inspection.choice import Pictures, choose
 from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
 from inspection.features import features_file
-from inspection.fitting import fitted
+from inspection.fitting import as_fitted, fitted
 from inspection.image import Limits
 from inspection.metrics import auroc
 from inspection.normals import checked, distinct
@@ -81,10 +81,12 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
             if options.expert == "padim" and len(enrolled) < 2:  # one picture has no covariance
                 continue
             seeded, read = replace(options, seed=draw.seed), (lambda n, of=enrolled: everything[of[n]].pixels())
-            with fitted(seeded, view, features.of(enrolled), read, near, quiet, None) as (state, turns, _):
-                joined = len(turns)
-            expert = load_expert(options.expert, state, view)
-            raws = [expert.score_features(features[first + i][None])[0] for i in range(len(tests))]
+            with fitted(seeded, view, features.of(enrolled), read, near, quiet, None) as fit:
+                joined = len(fit.turns)
+            expert = load_expert(options.expert, fit.state, view)
+            tested, pixels = features[first:], (one.pixels() for one in tests)
+            with as_fitted(fit.state, tested, pixels, options.expert, view, near, quiet, None) as seen:
+                raws = [expert.score_features(one[None])[0] for one in seen]
             pixel = None if truth is None else auroc(np.stack([raws[i].map for i in known]), truth)
             for rule in RULES if options.expert == "patchcore" else RULES[:1]:
                 scores = [raw.score if rule == "max" else layouts[rule].pooled(raw.patches.ravel()) for raw in raws]

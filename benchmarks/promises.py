@@ -50,10 +50,10 @@ def promises(
                 fresh = np.setdiff1d(np.arange(len(sound)), chosen)
                 train = features.of(chosen.tolist())
                 seeded, read = replace(options, seed=seed), (lambda n, of=chosen: everything[of[n]].pixels())
-                with fitted(seeded, view, train, read, near, quiet, None) as (state, turns, _):
-                    fresh_scores = held_out(options.expert, view, train, state, seed, quiet, None, turns=turns)
+                with fitted(seeded, view, train, read, near, quiet, None) as fit:
+                    fresh_scores = held_out(options.expert, view, train, fit.state, seed, quiet, None, turns=fit.turns)
                 card = calibrate(*fresh_scores, options.false_reject_rate, options.review_rate)
-                expert = load_expert(options.expert, state, view)
+                expert = load_expert(options.expert, fit.state, view)
                 good, bad = (
                     np.array([expert.score_features(features[i][None])[0].score for i in rows_])
                     for rows_ in (fresh, np.arange(len(sound), len(everything)))

@@ -28,7 +28,7 @@ from inspection.normals import Normal, checked, distinct, odd, read
 from inspection.options import EnrolOptions, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from inspection.region import described
-from models.experts import FeaturesRefused, FitCancelled, load_expert, notes
+from models.experts import TEMPLATE, FeaturesRefused, FitCancelled, load_expert, notes
 from models.experts.patchcore import HELD
 
 _GOLDEN_SIDE = 512
@@ -83,17 +83,18 @@ def enroll(
         pictures_read = map(known.read, range(len(normals)))
         with (
             features_file(pictures_read, len(normals), options.expert, view, folder.parent, tell, stop, inside) as features,
-            fitted(options, view, features, known.read, folder.parent, tell, cancelled, inside) as (state, turns, told),
+            fitted(options, view, features, known.read, folder.parent, tell, cancelled, inside) as fit,
         ):
-            warnings += told
+            warnings += fit.warnings
+            state = fit.state
             copies = selftest.plan(known.digests[:HELD], "selftest") if len(normals) >= selftest.LEAST else []
             spoilt = selftest.painted(copies, known.read, region, None if view.tile else selftest.SIDE)
             with features_file(
-                spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest"
+                spoilt, len(copies), options.expert, view, folder.parent, tell, stop, inside, "selftest", state.get(TEMPLATE)
             ) as painted:
                 altered = Altered([copy.picture for copy in copies], painted)
                 scores, peaks = held_out(
-                    options.expert, view, features, state, options.seed, tell, cancelled, altered, typicals, turns
+                    options.expert, view, fit.features, state, options.seed, tell, cancelled, altered, typicals, fit.turns
                 )
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error

@@ -20,14 +20,14 @@ from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose, chooses
 from inspection.evidence import InspectionError, Verdict
 from inspection.features import Features, Progress, features_file
-from inspection.fitting import Stop, fitted, held_out, stopper
+from inspection.fitting import Stop, as_fitted, fitted, held_out, stopper
 from inspection.image import Limits, Pixels, decode
 from inspection.metrics import aupro, auroc, f1_max
 from inspection.normals import checked, distinct
 from inspection.options import EnrolOptions, resolved, view_of
 from inspection.templates import Pair, pairs
 from inspection.verdict import decide
-from models.experts import View, load_expert
+from models.experts import TEMPLATE, View, load_expert
 from models.experts.patchcore import HELD
 
 FIGURES = (
@@ -156,8 +156,8 @@ def _evaluate(
         for seed in range(options.seed, options.seed + (seeds if wanted < len(normals) else 1)):
             chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
             chosen = np.concatenate([np.arange(len(templates)), len(templates) + chosen])
-            draws.append(_draw(features, chosen, everything, tests, masks, replace(options, seed=seed), view, tell, cancelled))
-            draws[-1]["ms_per_image"] += per_picture
+            seeded = replace(options, seed=seed)
+            draws.append(_draw(features, chosen, everything, tests, masks, seeded, view, per_picture, tell, cancelled))
             tell("draws", len(draws), seeds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
     return {
@@ -181,20 +181,22 @@ def _draw(
     masks: list[np.ndarray | None],
     options: EnrolOptions,
     view: View,
+    per_picture: float,
     tell: Progress,
     cancelled: Stop | None,
 ) -> dict[str, Any]:
     if len(chosen) > HELD:
         chosen = np.random.default_rng(options.seed).permutation(chosen)  # the first ones are held out
     train, near = features.of(chosen.tolist()), Path(tempfile.gettempdir())
-    with fitted(options, view, train, lambda n: everything[chosen[n]].pixels(), near, tell, cancelled) as (state, turns, _):
-        fresh = held_out(options.expert, view, train, state, options.seed, tell, cancelled, turns=turns)
+    with fitted(options, view, train, lambda n: everything[chosen[n]].pixels(), near, tell, cancelled) as fit:
+        fresh = held_out(options.expert, view, fit.features, fit.state, options.seed, tell, cancelled, turns=fit.turns)
     limits = calibrate(*fresh, options.false_reject_rate, options.review_rate).thresholds
-    expert = load_expert(options.expert, state, view)
+    expert = load_expert(options.expert, fit.state, view)
     start = perf_counter()
-    first = len(everything) - len(tests)
-    raws = [expert.score_features(features[first + i][None])[0] for i in range(len(tests))]
-    spent = 1e3 * (perf_counter() - start) / len(tests)
+    tested, pixels = features[len(everything) - len(tests) :], (one.pixels() for one in tests)
+    with as_fitted(fit.state, tested, pixels, options.expert, view, near, tell, cancelled) as seen:
+        raws = [expert.score_features(one[None])[0] for one in seen]
+    spent = 1e3 * (perf_counter() - start) / len(tests) + (0 if TEMPLATE in fit.state else per_picture)
     scores, defective = np.array([raw.score for raw in raws]), np.array([s.defective for s in tests])
     verdicts = np.array([decide(raw.score, limits)[0] for raw in raws])
     known = [i for i, mask in enumerate(masks) if mask is not None]

@@ -111,7 +111,8 @@ class Outcome:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    """Stable codes: `over_reject_limit`, `over_review_limit`, `uncalibrated`, `no_template`, and the gate's (gate.py)."""
+    """Stable codes: `over_reject_limit`, `over_review_limit`, `uncalibrated`, an expert's (`no_template`, `not_registered`), the
+    gate's (gate.py)."""
     raw_score: float
     score: float | None
     """raw / (raw + reject): strictly increasing, 0.5 at the reject limit, below 1 for every finite raw. `None`: uncalibrated."""

@@ -90,12 +90,14 @@ def features_file(
     stop: Callable[[], None],
     region: Region | None = None,
     stage: str = "features",
+    template: np.ndarray | None = None,
 ) -> Iterator[Features]:
     """Patch features of `count` pictures, one pass of the backbone each, in a nameless file in the folder `near`.
 
+    `template`: what registered PaDiM lays each picture on.
     Raises EnrolmentRefused where they do not fit on its disk, and what `stop` raises.
     """
-    session = experts.extractor(kind, view, region)
+    session = experts.extractor(kind, view, region, template=template)
     shape = (1, 1)
     with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
         for done, pixels in enumerate(pictures, 1):

@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from inspection.evidence import Cancelled
-from inspection.features import Features, Progress
+from inspection.features import Features, Progress, features_file
 from inspection.gate import typical
 from inspection.image import Pixels
 from inspection.options import MAX_BANK, EnrolOptions, bank_rows
 from inspection.turns import turned
-from models import experts
-from models.experts import Copies, Region, View
+from models import backbones, experts
+from models.experts import TEMPLATE, Copies, Region, View
 from models.experts.base import State
 from models.experts.patchcore import HELD
+from models.experts.registered import ALIKE, MOST, template_of
+from models.experts.registration import Grey
 
 Stop = Callable[[], bool]
 
@@ -30,6 +33,8 @@ class Fitted(NamedTuple):
     turns: Copies
     """Turned copies that joined the bank: to be left out with their originals."""
     warnings: tuple[str, ...]
+    features: Features
+    """What it was fitted on: the pictures' own, or those of the parts laid on a template (`aligned`)."""
 
 
 @contextmanager
@@ -45,9 +50,15 @@ def fitted(
 ) -> Iterator[Fitted]:
     """Fit the expert of resolved `options` on the pictures that `read` gives by number, turned copies included.
 
-    `tell` over the stages `turn` and `coreset`. Raises EnrolmentRefused, Cancelled, FeaturesRefused, FitCancelled.
+    `tell` over the stages `turn`, `features` (again, where PaDiM's parts are laid on a template) and `coreset`.
+    Raises EnrolmentRefused, Cancelled, FeaturesRefused, FitCancelled.
     """
-    with turned(options, view, features, read, near, tell, stopper(cancelled), region is not None) as (turns, told):
+    stop = stopper(cancelled)
+    with (
+        turned(options, view, features, read, near, tell, stop, region is not None) as (turns, told),
+        aligned(options, view, features, read, near, tell, stop, region is not None) as (features, template, said),
+    ):
+        told += said
         shape = (len(features) + len(turns), *features.shape[1:])
         rows, asked = bank_rows(options.coreset, shape), bank_rows(options.coreset, shape[:2])
         if rows < asked and options.expert == "patchcore":
@@ -60,10 +71,60 @@ def fitted(
             backbone=options.backbone,
             region=region,
             turned=turns,
+            template=template,
             progress=lambda done, total: tell("coreset", done, total or len(features)),
             cancelled=cancelled,
         )
-        yield Fitted(state, turns, told)
+        yield Fitted(state, turns, told, features)
+
+
+@contextmanager
+def aligned(
+    options: EnrolOptions,
+    view: View,
+    features: Features,
+    read: Callable[[int], Pixels],
+    near: Path,
+    tell: Progress,
+    stop: Callable[[], None],
+    region: bool,
+) -> Iterator[tuple[Features, Grey | None, tuple[str, ...]]]:
+    """Features of few normal pictures laid on the most usual one, that template, and what is to be said of it.
+
+    As given and `None` where registration is off or would not pay (models/experts/registered.py).
+    """
+    found, count = None, len(features)
+    if options.expert == "padim" and options.augment != "off" and not region and count <= MOST:
+        greys = (cv2.cvtColor(backbones.resized(read(n), view.size), cv2.COLOR_RGB2GRAY) for n in range(count))
+        found = template_of([np.asarray(grey, np.uint8) for grey in greys])
+    if found is None:
+        yield features, None, ()
+        return
+    template, least = found
+    note = f"Each part is laid on one of the {count} normal pictures, which are alike enough (all over {ALIKE:g}: {least:.3f})."
+    pictures = (read(n) for n in range(count))
+    with features_file(pictures, count, options.expert, view, near, tell, stop, template=template) as laid:
+        yield laid, template, (note,)
+
+
+@contextmanager
+def as_fitted(
+    state: State,
+    features: Features,
+    pictures: Iterator[Pixels],
+    kind: str,
+    view: View,
+    near: Path,
+    tell: Progress,
+    cancelled: Stop | None,
+) -> Iterator[Features]:
+    """`features` as the fitted expert takes them: made anew from their `pictures` where it lays parts on a template."""
+    template = state.get(TEMPLATE)
+    if template is None:
+        yield features
+        return
+    with features_file(pictures, len(features), kind, view, near, tell, stopper(cancelled), template=template) as laid:
+        yield laid
 
 
 def held_out(

@@ -9,6 +9,7 @@ import numpy as np
 
 from models import backbones
 from models.experts.base import (
+    TEMPLATE,
     Cancelled,
     Copies,
     Expert,
@@ -24,6 +25,7 @@ from models.experts.view import Region, View
 
 __all__ = [
     "KINDS",
+    "TEMPLATE",
     "Copies",
     "Expert",
     "Extractor",
@@ -43,11 +45,14 @@ KINDS = ("patchcore", "padim", "reference", "zeroshot")
 REGION = "region"
 
 
-def extractor(kind: str, view: View, region: Region | None = None, threads: int = 1) -> Extractor:
+def extractor(
+    kind: str, view: View, region: Region | None = None, threads: int = 1, template: np.ndarray | None = None
+) -> Extractor:
     """The backbone in the line's runtime, over tiles where the view has them; for `reference` with each cell's own pixels.
 
     With a `region` (at the map's size) only the patches inside, but for `reference`, which lays whole pictures over each other.
-    Raises as `runtime.Backbone`, ValueError for a size the expert cannot take or a region that does not fit.
+    With a `template` (PaDiM alone, no region) each picture is laid on it, and its pose goes with the features.
+    Raises as `runtime.Backbone`, ValueError for a size the expert cannot take or a region or template that does not fit.
     """
     if kind == "reference":
         from models.experts.cells import Cells
@@ -57,6 +62,10 @@ def extractor(kind: str, view: View, region: Region | None = None, threads: int 
     from models.runtime import Backbone
 
     session = Backbone(view.backbone, view.input, threads, view.precision)
+    if template is not None:
+        from models.experts.registered import Registered
+
+        return Registered(session, view.backbone, template)
     whole = session if view.tile is None else Tiles(view, session)
     return whole if region is None else Regional(whole, view, region)
 
@@ -99,15 +108,17 @@ def fit(
     backbone: str | None = None,
     region: Region | None = None,
     turned: Copies = (),
+    template: np.ndarray | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> State:
     """Pictures' patch features `[P, D]`, read once → the expert's state: what a recipe keeps and `load_expert` takes.
 
     `rows` is PatchCore's, `dims` PaDiM's, `backbone` (its name) the reference expert's; `region` is kept beside the arrays.
-    `turned`: copies that join PatchCore's bank, each counted as its original. Raises FeaturesRefused, FitCancelled.
+    `turned`: copies that join PatchCore's bank, each counted as its original. `template`: what PaDiM's
+    pictures were laid on. Raises FeaturesRefused, FitCancelled.
     """
-    state = _fitted(kind, features, turned, rows, dims, seed, backbone, progress, cancelled)
+    state = _fitted(kind, features, turned, template, rows, dims, seed, backbone, progress, cancelled)
     return state if region is None else {**state, REGION: region}
 
 
@@ -115,6 +126,7 @@ def _fitted(
     kind: str,
     features: Iterable[Floats],
     turned: Copies,
+    template: np.ndarray | None,
     rows: int,
     dims: int,
     seed: int,
@@ -131,7 +143,7 @@ def _fitted(
     if kind == "padim":
         from models.experts.padim import fit_padim
 
-        return fit_padim(features, dims=dims, seed=seed, progress=progress, cancelled=cancelled)
+        return fit_padim(features, dims=dims, seed=seed, progress=progress, cancelled=cancelled, template=template)
     if kind == "reference":
         from models.experts.reference import fit_reference
 
@@ -220,7 +232,7 @@ def load_expert(
     """
     if kind not in KINDS:
         raise _unknown(kind)
-    region = state.get(REGION)
+    region, template = state.get(REGION), state.get(TEMPLATE) if kind == "padim" else None
     if kind == "reference":
         from models.experts.cells import Cells
         from models.experts.reference import Reference
@@ -232,12 +244,13 @@ def load_expert(
 
     layout, width = Layout(view, region), backbones.spec(view.backbone).width
     if runtime == "torch":
-        if view.tile is not None or region is not None or kind == "zeroshot" or view.precision != "float32":
-            raise ValueError("tiles, regions, int8 and the zero-shot expert run on the line's runtime alone")
+        whole = view.tile is None and region is None and template is None
+        if not whole or kind == "zeroshot" or view.precision != "float32":
+            raise ValueError("tiles, regions, templates, int8 and the zero-shot expert run on the line's runtime alone")
         from models.experts.oracle import TorchExpert
 
         return TorchExpert(kind, state, layout, threads)
-    source = source or extractor(kind, view, region, threads)
+    source = source or extractor(kind, view, region, threads, template)
     if kind == "patchcore":
         from models.experts.patchcore import PatchCore
 

@@ -12,6 +12,7 @@ Floats = NDArray[np.float32]
 State = dict[str, np.ndarray]
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
+TEMPLATE = "template"
 Copies = Sequence[tuple[int, Floats]]
 """Altered normal pictures: each original's number and the copy's features `[P, D]`."""
 
@@ -70,7 +71,7 @@ class Expert(Protocol):
         ...
 
     def state(self) -> State:
-        """The arrays a recipe keeps: `memory_bank`, `mean`/`precision`/`index`, `pictures`/… or `share`; `region`."""
+        """The arrays a recipe keeps: `memory_bank`, `mean`/`precision`/`index`, `pictures`/… or `share`; `region`, `template`."""
         ...
 
 

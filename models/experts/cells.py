@@ -36,6 +36,12 @@ def fitting_size(spec: backbones.BackboneSpec, sides: Sequence[int]) -> int:
     return round(min(max(float(np.median(sides or [LEAST_SIDE])), LEAST_SIDE), MOST_SIDE) / side) * side
 
 
+def grey(images: Floats, spec: backbones.BackboneSpec) -> Floats:
+    """Pictures `[B, 3, S, S]`, normalised for the backbone → their grey, `[B, S, S]`, 0 … 255."""
+    std, mean = (np.asarray(v, np.float32)[:, None, None] for v in (spec.std, spec.mean))
+    return np.asarray(np.clip(255 * np.tensordot(images * std + mean, _LUMA, ((1,), (0,))), 0, 255), np.float32)
+
+
 class Cells:
     """A backbone whose features are averaged to cells and carry the cell's pixels: `[B, h·w, D + cell²]`; grey, 0 … 255."""
 
@@ -54,9 +60,7 @@ class Cells:
         (rows, columns), count = self.grid, len(images)
         step = self._backbone.grid[0] // rows
         deep = self._backbone.features(images).reshape(count, rows, step, columns, step, -1).mean((2, 4))
-        std, mean = (np.asarray(v, np.float32)[:, None, None] for v in (self.spec.std, self.spec.mean))
-        grey = np.clip(255 * np.tensordot(images * std + mean, _LUMA, ((1,), (0,))), 0, 255)
-        own = grey.reshape(count, rows, self.cell, columns, self.cell).transpose(0, 1, 3, 2, 4)
+        own = grey(images, self.spec).reshape(count, rows, self.cell, columns, self.cell).transpose(0, 1, 3, 2, 4)
         return np.concatenate([deep.reshape(count, rows * columns, -1), own.reshape(count, rows * columns, -1)], 2)
 
     def of_grey(self, picture: Grey) -> Floats:

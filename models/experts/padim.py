@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.experts.base import (
+    TEMPLATE,
     Cancelled,
     Copies,
     Extractor,
@@ -24,6 +25,7 @@ from models.experts.base import (
     numbered,
 )
 from models.experts.layout import Layout
+from models.experts.registered import POSE, laid_back
 
 Doubles = NDArray[np.float64]
 
@@ -48,13 +50,14 @@ def fit_padim(
     seed: int = 0,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
+    template: np.ndarray | None = None,
 ) -> State:
     """Pictures' patch features `[P, D]`, read once → `mean` `[P, d]`, `precision` `[P, d, d]` (float32), `index` `[d]`.
 
     `index`: d random dimensions by `seed` (section III-B). The covariance is shrunk to a multiple of the identity by the
     oracle-approximating rule (Chen et al. 2010), so that two pictures are enough, and never thinner than `FLOOR` of the
     mean variance. Memory: some 4 × 8·P·d² bytes at its height, whatever the number of pictures. `progress(pictures, 0)`:
-    the total is not known.
+    the total is not known. `template`: features `[P, D + POSE]` of pictures laid on it (registered.py); kept beside the arrays.
     Raises FeaturesRefused (fewer than two pictures), FitCancelled.
     """
     index: NDArray[np.int64] | None = None
@@ -68,7 +71,7 @@ def fit_padim(
             one = checked(one, first)
             if index is None or first is None:
                 first = one
-                width = one.shape[1]
+                width = one.shape[1] - (POSE if template is not None else 0)
                 index = np.sort(np.random.default_rng(seed).choice(width, min(dims, width), replace=False))
             if progress is not None:
                 progress(number + 1, 0)
@@ -88,6 +91,7 @@ def fit_padim(
         "mean": mean.astype(np.float32),
         "precision": ((precision + precision.transpose(0, 2, 1)) / 2).astype(np.float32),
         "index": index.astype(np.int32),
+        **({} if template is None else {TEMPLATE: template}),
     }
 
 
@@ -151,7 +155,8 @@ def held_out(
                 out = share * grow / np.maximum(1 - share * grow * (inverse * y**2).sum(1), TINY)
             y = y + taken / (n - 1)  # about the mean of the others
             form = (inverse * y**2).sum(1) + out * (inverse * y * taken).sum(1) ** 2  # Sherman–Morrison
-            yield at, layout.raw(np.sqrt(form).astype(np.float32), "bilinear", peak=True)
+            raw = layout.raw(np.sqrt(form).astype(np.float32), "bilinear", peak=True)
+            yield at, raw if TEMPLATE not in state else laid_back(raw, one, layout.view.rule)
 
 
 class Padim:
@@ -179,6 +184,8 @@ class Padim:
         found = [self._distances(one) for one in features]
         searched = perf_counter()
         scores = [self._layout.raw(distances, "bilinear", peak=True) for distances in found]
+        if TEMPLATE in self._state:
+            scores = [laid_back(raw, one, self._layout.view.rule) for raw, one in zip(scores, features, strict=True)]
         if timings is not None:
             timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
         return scores

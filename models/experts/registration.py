@@ -17,6 +17,8 @@ FINE = 160
 _STEPS = 40
 _MOST_SHIFT = 0.25  # of the side
 _MOST_SHEAR = 0.12  # of turn, stretch and shear alike: some seven degrees
+_TURNS = (0.0, -8.0, -4.0, 4.0, 8.0)  # degrees
+_MOST_TURNED = 0.3  # of turn, stretch and shear, from a turned start
 
 
 class Pose(NamedTuple):
@@ -54,8 +56,11 @@ def shifted(picture: Floats, template: Floats) -> Pose:
     return max(start, Pose(moved, _likeness(picture, template, moved)), key=lambda pose: pose.likeness)
 
 
-def refined(picture: Floats, template: Floats, start: Pose) -> Pose:
-    """`start` refined to a small affine by ECC (Evangelidis and Psarakis 2008), or `start` where that is no better."""
+def refined(picture: Floats, template: Floats, start: Pose, most: float = _MOST_SHEAR) -> Pose:
+    """`start` refined to an affine by ECC (Evangelidis and Psarakis 2008), or `start` where that is no better.
+
+    `most`: how far its linear part may lie from none.
+    """
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, 1e-5)
     try:
         found: Any = start.warp.astype(np.float32)
@@ -63,9 +68,24 @@ def refined(picture: Floats, template: Floats, start: Pose) -> Pose:
     except cv2.error:  # it did not converge
         return start
     warp = np.asarray(found, np.float64)
-    if np.abs(warp[:, :2] - np.eye(2)).max() > _MOST_SHEAR or np.abs(warp[:, 2]).max() > _MOST_SHIFT * FINE:
+    if np.abs(warp[:, :2] - np.eye(2)).max() > most or np.abs(warp[:, 2]).max() > _MOST_SHIFT * FINE:
         return start
     return max(start, Pose(warp, _likeness(picture, template, warp)), key=lambda pose: pose.likeness)
+
+
+def over_turns(picture: Floats, template: Floats) -> Pose:
+    """`template` laid over `picture`, both from `fine`, for parts that moved and turned by some degrees.
+
+    Phase correlation does not see turns: it starts from the template at several, and ECC refines the best.
+    """
+    starts = []
+    for angle in _TURNS:
+        about = cv2.getRotationMatrix2D(((FINE - 1) / 2, (FINE - 1) / 2), angle, 1.0)
+        turned = cv2.warpAffine(template, about, (FINE, FINE), borderMode=cv2.BORDER_REPLICATE)
+        found = shifted(picture, np.asarray(turned, np.float32)).warp
+        warp = cv2.invertAffineTransform(about) @ np.vstack([found, [0, 0, 1]])
+        starts.append(Pose(warp, _likeness(picture, template, warp)))
+    return refined(picture, template, max(starts, key=lambda pose: pose.likeness), _MOST_TURNED)
 
 
 def scaled(warp: NDArray[np.float64], size: int) -> NDArray[np.float64]:
