@@ -75,7 +75,7 @@ lint: $(DEV)
 	$(PY) -m pytest -q tests/test_architecture.py
 
 lock: $(DEV)
-	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra build \
+	$(VENV)/bin/uv pip compile --quiet --no-strip-extras --universal --generate-hashes --python-version 3.11 --extra build \
 		pyproject.toml -o requirements.lock
-	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra build --extra dev \
+	$(VENV)/bin/uv pip compile --quiet --no-strip-extras --universal --generate-hashes --python-version 3.11 --extra build --extra dev \
 		-c requirements.lock pyproject.toml -o requirements-dev.lock
