@@ -16,14 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from app.errors import Busy, Unavailable
 from inspection import answering
 from inspection.evidence import Answer, Evidence
-from models.lmm.engines import WEIGHTS, Prompt
+from models.lmm.engines import WEIGHTS
+from models.lmm.prompt import Prompt
 
 BUILTIN = "models.lmm.engines:BuiltinEngine"
 Progress = Callable[[str], None]
@@ -88,7 +88,7 @@ class LanguageProcess:
             for attempt in range(2):
                 child, spoke = self._ready(progress or (lambda stage: None)), False
                 try:
-                    with closing(self._reply(child, {"prompt": asdict(prompt), "max_tokens": max_tokens})) as pieces:
+                    with closing(self._reply(child, {"prompt": prompt.dumped(), "max_tokens": max_tokens})) as pieces:
                         for piece in pieces:
                             spoke = True
                             yield piece

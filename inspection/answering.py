@@ -13,7 +13,8 @@ from inspection.grounding import Check
 from inspection.phrases import SHA256 as PHRASES_SHA256
 from inspection.phrases import statement
 from inspection.questions import Question, QuestionRefused, understand
-from models.lmm.engines import Engine, Prompt
+from models.lmm.engines import Engine
+from models.lmm.prompt import Prompt
 
 __all__ = ["MAX_SENTENCES", "MAX_TOKENS", "Listener", "QuestionRefused", "answer", "build_prompt", "evidence_items"]
 

@@ -158,6 +158,8 @@ class Evidence:
     image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     """The picture, RGB `[H, W, 3]`."""
     map: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    references: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False)
+    """Normal pictures of the product, RGB `[H, W, 3]` each: those that its recipe keeps."""
 
     @property
     def gated(self) -> bool:

@@ -12,7 +12,7 @@ import time
 from contextlib import closing
 from typing import Any
 
-from models.lmm.engines import Prompt
+from models.lmm.prompt import Prompt
 
 
 def serve(engine: str, niceness: int, parent: int) -> None:
@@ -55,7 +55,7 @@ def serve(engine: str, niceness: int, parent: int) -> None:
     while True:
         request = requests.get()
         try:
-            with closing(model.generate(Prompt(**request["prompt"]), max_tokens=request["max_tokens"])) as pieces:
+            with closing(model.generate(Prompt.loaded(request["prompt"]), max_tokens=request["max_tokens"])) as pieces:
                 for piece in pieces:
                     if cancelled.is_set():
                         break

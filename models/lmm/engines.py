@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from models import catalog
+from models.lmm.prompt import Prompt
 
 WEIGHTS = "smollm2_135m_instruct"
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What an engine reads. `system` and `context` are the same for all questions on one inspection: a prefix to cache."""
-
-    system: str
-    context: str
-    question: str
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the canonical JSON of all parts, lower-case hex."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 class Engine(Protocol):

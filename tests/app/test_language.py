@@ -17,7 +17,8 @@ from app.errors import describe
 from app.language import Language, LanguageBusy, LanguageProcess, LanguageTimeout, LanguageUnavailable
 from inspection.evidence import Evidence, Finding, MapStats, Thresholds, Verdict
 from models import catalog
-from models.lmm.engines import WEIGHTS, Prompt
+from models.lmm.engines import WEIGHTS
+from models.lmm.prompt import Prompt
 
 ENGINE = '''
 import os, time
@@ -177,7 +178,7 @@ def test_missing_weights_name_the_way_out(tmp_path: Path, monkeypatch: pytest.Mo
 
 ORPHAN = """
 import sys
-from models.lmm.engines import Prompt
+from models.lmm.prompt import Prompt
 from app.language import LanguageProcess
 process = LanguageProcess("scripted_engine:Scripted")
 pieces = process.generate(Prompt("", "", "one sleep"))

@@ -14,7 +14,7 @@ from inspection.answering import MAX_SENTENCES, answer, build_prompt
 from inspection.evidence import Evidence, Verdict
 from inspection.phrases import CATALOGUE, SHA256
 from inspection.questions import QuestionRefused, understand
-from models.lmm.engines import Prompt
+from models.lmm.prompt import Prompt
 
 PAST = (
     {"id": "h1", "verdict": "reject", "created_at": "2026-11-22T08:00:00Z", "lot": "L1", "places": ["top left"]},

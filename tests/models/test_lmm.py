@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from models import catalog
-from models.lmm.engines import WEIGHTS, BuiltinEngine, Prompt
+from models.lmm.engines import WEIGHTS, BuiltinEngine
+from models.lmm.prompt import Prompt
 
 SYSTEM, CONTEXT = "Use only the facts.", "Facts:\nThe part has a defect.\nThe finding f1 is at the top left."
 
