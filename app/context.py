@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import language
+from app import engines
 from app.db import migrate
 from app.db.engine import BadAddress, Database
 from app.errors import Unavailable
@@ -33,6 +33,7 @@ class Answerer(Protocol):
         question: str,
         *,
         language: str | None = None,
+        engine: str = "builtin",
         on_event: Callable[[str, Any], None] | None = None,
     ) -> Answer:
         """One question about one inspection; `on_event(kind, value)` hears it come into being."""
@@ -122,7 +123,7 @@ class Context:
             queue_length=settings.queue_length,
             queue_bytes=settings.queue_mib * MIB,
         )
-        return cls(settings, database, store, pool, Metrics(), answerer or language.Language())
+        return cls(settings, database, store, pool, Metrics(), answerer or engines.opened(settings))
 
     @property
     def limits(self) -> Limits:

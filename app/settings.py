@@ -55,6 +55,26 @@ class Settings(BaseSettings):
     chunk: int = Field(default=16, ge=1)
     """Pictures per commit in a re-inspection."""
 
+    engine_timeout: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds one reply of `transformers` or `openai` may take."""
+    transformers_model: str | None = Field(default=None, min_length=1)
+    """Folder or hub name of an image-text-to-text model in safetensors: turns the engine `transformers` on."""
+    transformers_device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|xpu|mps)$")
+    transformers_download: bool = False
+    """A hub name may be fetched from the hub; otherwise it must be in its cache."""
+    openai_url: str | None = Field(default=None, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    """Base address of an OpenAI-compatible server, such as `http://host:8000/v1`: with a model, turns the engine `openai` on."""
+    openai_model: str | None = Field(default=None, min_length=1)
+    openai_key: SecretStr | None = None
+    openai_at_once: int = Field(default=4, ge=1, le=64)
+    """Questions the server is given at the same time; eight more wait."""
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that may be asked."""
+        on = {"transformers": self.transformers_model, "openai": self.openai_url and self.openai_model}
+        return ("builtin", *(name for name, value in on.items() if value))
+
     @property
     def url(self) -> str:
         """The database, as SQLAlchemy wants it named."""
@@ -70,6 +90,5 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The variables that make the same settings again in a child process."""
         values = {name: value for name, value in self.model_dump().items() if value is not None}
-        if self.admin_key:
-            values["admin_key"] = self.admin_key.get_secret_value()
-        return {f"KENSOR_{name.upper()}": str(value) for name, value in values.items()}
+        shown = {n: v.get_secret_value() if isinstance(v, SecretStr) else str(v) for n, v in values.items()}
+        return {f"KENSOR_{name.upper()}": value for name, value in shown.items()}

@@ -10,6 +10,7 @@ from typing import Any
 from inspection.claims import band
 from inspection.evidence import Answer, Evidence, EvidenceItem, Verdict
 from inspection.grounding import Check
+from inspection.looking import with_pictures
 from inspection.phrases import SHA256 as PHRASES_SHA256
 from inspection.phrases import statement
 from inspection.questions import Question, QuestionRefused, understand
@@ -51,6 +52,8 @@ def answer(
     start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
     asked = understand(question, language)
     items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
+    if getattr(engine, "takes_pictures", False):
+        prompt = with_pictures(prompt, evidence)
     tell("evidence", list(items))
     insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)
     check = Check(evidence, asked, statement(evidence, asked))

@@ -92,10 +92,11 @@ def ask(
     inspection: Annotated[str | None, typer.Option(metavar="ID", help="A recorded inspection.")] = None,
     product: Annotated[str | None, typer.Option(help="With --image: inspect this picture first.")] = None,
     image: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
-    engine: Annotated[str, typer.Option(help="What answers.")] = "builtin",
+    engine: Annotated[str, typer.Option(help="What answers: builtin, or transformers, openai once set up.")] = "builtin",
     as_json: Json = False,
 ) -> None:
     """Ask about a recorded inspection, or about a picture that is inspected first. The answer is on the record."""
+    from app import engines
     from app.schemas.fields import InspectFields
     from app.schemas.questions import QuestionIn
     from app.security import Principal
@@ -104,13 +105,13 @@ def ask(
     caller = Principal(BY, BY, "admin")
     if (inspection is None) == (product is None or image is None):
         raise typer.BadParameter("give --inspection ID, or --product P with --image FILE")
-    if engine != "builtin":
-        raise Refused(f"There is no engine `{engine}`; there is builtin.", "unknown_engine")
+    body = checked(QuestionIn, question=question, engine=engine)
     with record() as ctx:
+        engines.check(ctx.settings, engine)  # before a picture is inspected for it
         if inspection is None:
             assert product is not None and image is not None
             inspection = inspections.inspect(ctx, product, image.read_bytes(), InspectFields(), caller)["id"]
-        answer = questions.ask(ctx, inspection, checked(QuestionIn, question=question), caller)
+        answer = questions.ask(ctx, inspection, body, caller)
     lines = [answer["answer"], f"  ({answer['grounding']}, {answer['kind']}, about inspection {inspection})"]
     if answer["own_words"] != answer["answer"]:
         lines.append(f"  the model's own words: {answer['own_words']}")

@@ -20,7 +20,7 @@ class QuestionIn(Body):
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(printable)]
     conversation_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
     language: Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z]{2}(-[a-z]{2})?$")] | None = None
-    engine: Literal["builtin"] = "builtin"
+    engine: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "builtin"
     stream: bool = False
 
 

@@ -12,7 +12,10 @@ WEIGHTS = "smollm2_135m_instruct"
 
 
 class Engine(Protocol):
-    """A language model. One call at a time; closing the iterator stops the generation."""
+    """A language model. One call at a time; closing the iterator stops the generation.
+
+    Where it has `takes_pictures`, and that is true, its prompts bring pictures.
+    """
 
     @property
     def name(self) -> str: ...

@@ -43,6 +43,7 @@ class Echo:
         question: str,
         *,
         language: str | None = None,
+        engine: str = "builtin",
         on_event: Callable[[str, Any], None] | None = None,
     ) -> Answer:
         self.seen.append(evidence)

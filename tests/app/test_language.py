@@ -128,7 +128,7 @@ def test_full_queue_is_refused_at_once_and_order_is_kept(scripted: LanguageProce
     next(running)
     waiter = threading.Thread(target=lambda: order.append(say(scripted, "waited")))
     waiter.start()
-    while len(scripted._waiting) < 2:
+    while len(scripted.turns.tickets) < 2:
         time.sleep(0.01)
     with pytest.raises(LanguageBusy) as full:
         say(scripted, "too many")
