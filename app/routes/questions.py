@@ -14,12 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.context import Context
-from app.dependencies import Ctx, Operator, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer, Write
 from app.errors import describe
 from app.routes import STREAM, After, Limit, event
 from app.schemas.common import Page
-from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, QuestionIn, QuestionView
-from app.services import questions
+from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, PairView, QuestionIn, QuestionView
+from app.services import preferences, questions
 
 router = APIRouter(prefix="/v1", tags=["questions"])
 
@@ -80,3 +80,10 @@ def listed(inspection_id: RowId, session: Read, caller: Viewer, cursor: After = 
 def feedback(answer_id: RowId, body: FeedbackIn, session: Write, caller: Operator) -> FeedbackView:
     """Say what you think of an answer, or how it should read."""
     return FeedbackView.model_validate(questions.feedback(session, answer_id, body, caller.name))
+
+
+@router.get("/answers/preferences")
+def preference_pairs(session: Read, caller: Engineer, cursor: After = None, limit: Limit = 200) -> Page[PairView]:
+    """Votes and edits as pairs to train on, newest first. A page holds the pairs of `limit` votes and edits: it may be empty."""
+    found, following = preferences.listed(session, cursor, limit)
+    return Page(items=[PairView.model_validate(pair) for pair in found], next_cursor=following)
