@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from app.context import Context
 from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer, Write
 from app.errors import describe
 from app.routes import STREAM, After, Limit, event
+from app.routes.telling import told
 from app.schemas.common import Page
 from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, PairView, QuestionIn, QuestionView
 from app.services import preferences, questions
@@ -35,32 +35,12 @@ async def ask(inspection_id: RowId, body: QuestionIn, request: Request, ctx: Ctx
 
 
 async def _events(ctx: Context, question_id: str, request_id: str) -> AsyncIterator[bytes]:
-    loop, left = asyncio.get_running_loop(), threading.Event()
-    told: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
-
-    def tell(kind: str, value: Any) -> None:
-        if left.is_set():
-            raise questions.Interrupted
-        loop.call_soon_threadsafe(told.put_nowait, (kind, _plain(value)))
-
-    def work() -> None:
-        try:
-            last: tuple[str, Any] = ("done", questions.answer(ctx, question_id, tell))
-        except questions.Interrupted:
-            return
-        except Exception as error:
-            _, code, message, details = describe(error)
-            last = ("error", {"code": code, "message": message, "request_id": request_id, "details": details})
-        loop.call_soon_threadsafe(told.put_nowait, last)
-        loop.call_soon_threadsafe(told.put_nowait, None)
-
-    running = loop.run_in_executor(None, work)
-    try:
-        while (item := await told.get()) is not None:
-            yield event(*item)
-        await running
-    finally:
-        left.set()  # a client that leaves ends the generation at its next word
+    async with aclosing(told(ctx, question_id)) as events:
+        async for kind, value in events:
+            if kind == "error":
+                _, code, message, details = describe(value)
+                value = {"code": code, "message": message, "request_id": request_id, "details": details}
+            yield event(kind, _plain(value))
 
 
 def _plain(value: Any) -> Any:
