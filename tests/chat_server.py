@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ class Seen:
     headers: list[dict[str, str]] = field(default_factory=list)
     left: threading.Event = field(default_factory=threading.Event)
     open: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    now: int = 0
+    most: int = 0
+    """Requests served at the same time, at most."""
 
 
 def chunk(text: str | None, finish: str | None = None) -> bytes:
@@ -38,6 +43,17 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_POST(self) -> None:
+        seen = self.seen
+        with seen.lock:
+            seen.now += 1
+            seen.most = max(seen.most, seen.now)
+        try:
+            self._reply()
+        finally:
+            with seen.lock:
+                seen.now -= 1
+
+    def _reply(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         seen = self.seen
         seen.bodies.append(body)
@@ -76,7 +92,6 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for data in stream(how):
                 self.wfile.write(data)
-                self.wfile.flush()
             if how == "silent":
                 self._until_left()
         except OSError:
@@ -137,7 +152,10 @@ def stream(how: str) -> Iterator[bytes]:
             time.sleep(0.02)
     yield b": comment\n\n"
     yield b'data: {"choices": []}\n\n'
-    for word in ("There", " is", " a", " defect", "."):
+    if how == "slow":
+        time.sleep(0.2)
+    text = "There is no defect. I see a red bus." if how == "lies" else "There is a defect."
+    for word in re.findall(r" ?[^ .]+|\.", text):
         yield chunk(word)
     yield chunk(None, "stop")
     yield b"data: [DONE]\n\n"
