@@ -43,7 +43,7 @@ def opened(settings: Settings) -> Language:
                 "device": settings.transformers_device,
                 "download": settings.transformers_download,
             },
-            takes_pictures=True,
+            wants="pictures",
             online=settings.transformers_download,
         )
     if "openai" in settings.engines:
@@ -59,7 +59,7 @@ class LanguageServer:
 
     def __init__(self, engine: OpenAIEngine, *, at_once: int = 4, queue_size: int = 8, patience: float = 60.0) -> None:
         self._engine, self.turns = engine, Turns(at_once, queue_size, patience)
-        self.name, self.sha256, self.takes_pictures = engine.name, engine.sha256, engine.takes_pictures
+        self.name, self.sha256, self.wants = engine.name, engine.sha256, engine.wants
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None) -> Generator[str, None, None]:
         """Yield the reply in pieces. Raises `LanguageBusy`, `LanguageTimeout`, `LanguageUnavailable`."""

@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 from app.turns import POLL, LanguageBusy, LanguageTimeout, LanguageUnavailable, Turns
 from inspection import answering
 from inspection.evidence import Answer, Evidence
-from models.lmm.engines import WEIGHTS
+from models.lmm.engines import WEIGHTS, Wants
 from models.lmm.prompt import Prompt
 
 __all__ = ["Language", "LanguageBusy", "LanguageDied", "LanguageProcess", "LanguageTimeout", "LanguageUnavailable"]
@@ -55,14 +55,14 @@ class LanguageProcess:
         patience: float = 120.0,
         niceness: int = 10,
         options: Mapping[str, Any] | None = None,
-        takes_pictures: bool = False,
+        wants: Wants = "words",
         grace: float = 3.0,
         online: bool = False,
     ) -> None:
         self._start = partial(_Child, engine, niceness, json.dumps(dict(options or {})), online)
         self._timeout, self._patience, self._grace = timeout, patience, grace
         self.turns = Turns(1, queue_size, patience)
-        self.takes_pictures = takes_pictures
+        self.wants = wants
         self._child: _Child | None = None
         self.name, self.sha256 = engine.rpartition(":")[2], ""
         if engine == BUILTIN:
@@ -260,7 +260,7 @@ class Remote(Protocol):
     @property
     def sha256(self) -> str: ...
     @property
-    def takes_pictures(self) -> bool: ...
+    def wants(self) -> Wants: ...
     def generate(
         self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None
     ) -> Generator[str, None, None]: ...
@@ -272,7 +272,7 @@ class _Listening:
 
     def __init__(self, engine: Remote, on_event: answering.Listener | None) -> None:
         self._engine, self._tell = engine, on_event or (lambda kind, value: None)
-        self.takes_pictures = engine.takes_pictures
+        self.wants = engine.wants
 
     @property
     def name(self) -> str:

@@ -52,7 +52,7 @@ def answer(
     start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
     asked = understand(question, language)
     items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
-    if getattr(engine, "takes_pictures", False):
+    if getattr(engine, "wants", "words") == "pictures":
         prompt = with_pictures(prompt, evidence)
     tell("evidence", list(items))
     insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)

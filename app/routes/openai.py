@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from app.context import Context
 from app.dependencies import Ctx, Operator, Read, Viewer
 from app.errors import describe, openai_error
 from app.routes import STREAM
-from app.routes.telling import told
+from app.routes.telling import Events, following, told, whole
 from app.schemas.openai import ChatIn, Choice, Completion, Models, Said
 from app.security import Principal
 from app.services import chats, inspections, questions
@@ -27,7 +28,7 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.post("/chat/completions", response_model=Completion)
-async def complete(body: ChatIn, ctx: Ctx, caller: Operator) -> Response:
+async def complete(body: ChatIn, request: Request, ctx: Ctx, caller: Operator) -> Response:
     """Ask about a picture (`data:` URL: it is inspected first) or a recorded inspection (`inspection:ID`) of a product."""
     chat = await run_in_threadpool(chats.read, ctx, body)
     asked = chats.question(ctx, body, chat)  # before a picture is inspected for it
@@ -36,9 +37,9 @@ async def complete(body: ChatIn, ctx: Ctx, caller: Operator) -> Response:
     question_id = await run_in_threadpool(questions.open_question, ctx, inspection, asked, caller)
     made = int(time.time())
     if not body.stream:
-        answer = await run_in_threadpool(questions.answer, ctx, question_id)
+        answer = await whole(ctx, question_id, request)
         said = str(answer["answer"])
-        whole = Completion(
+        completion = Completion(
             id=f"chatcmpl-{question_id}",
             created=made,
             model=body.model,
@@ -46,20 +47,12 @@ async def complete(body: ChatIn, ctx: Ctx, caller: Operator) -> Response:
             usage=chats.usage(chat, said),
             kensor={**answer, "inspection_id": inspection},
         )
-        return JSONResponse(whole.model_dump(mode="json"))
+        return JSONResponse(completion.model_dump(mode="json"))
     events = told(ctx, question_id)
-    try:  # an error before the first word has a status of its own
-        async for kind, value in events:
-            if kind == "error":
-                raise value
-            if kind in ("text", "done"):
-                break
-    except BaseException:
-        await events.aclose()
-        raise
+    first = await following(request, events, ("text",))  # an error before the first word has a status of its own
     frame = {"id": f"chatcmpl-{question_id}", "object": "chat.completion.chunk", "created": made, "model": body.model}
     counted = body.stream_options is not None and body.stream_options.include_usage
-    chunks = _chunks(frame, (kind, value), events, chat if counted else None, inspection)
+    chunks = _chunks(frame, first, events, chat if counted else None, inspection)
     return StreamingResponse(chunks, media_type="text/event-stream", headers=STREAM)
 
 
@@ -83,7 +76,7 @@ async def _inspected(ctx: Context, chat: Chat, caller: Principal) -> str:
 async def _chunks(
     frame: dict[str, Any],
     first: tuple[str, Any],
-    events: AsyncGenerator[tuple[str, Any], None],
+    events: Events,
     counted: Chat | None,
     inspection: str,
 ) -> AsyncIterator[bytes]:

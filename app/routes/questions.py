@@ -16,7 +16,7 @@ from app.context import Context
 from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer, Write
 from app.errors import describe
 from app.routes import STREAM, After, Limit, event
-from app.routes.telling import told
+from app.routes.telling import told, whole
 from app.schemas.common import Page
 from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, PairView, QuestionIn, QuestionView
 from app.services import preferences, questions
@@ -31,7 +31,7 @@ async def ask(inspection_id: RowId, body: QuestionIn, request: Request, ctx: Ctx
     if body.stream:
         request_id = request.scope.get("kensor.request_id", "")
         return StreamingResponse(_events(ctx, question_id, request_id), media_type="text/event-stream", headers=STREAM)
-    return JSONResponse(await run_in_threadpool(questions.answer, ctx, question_id), 201)
+    return JSONResponse(await whole(ctx, question_id, request), 201)
 
 
 async def _events(ctx: Context, question_id: str, request_id: str) -> AsyncIterator[bytes]:

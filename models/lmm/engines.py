@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from models import catalog
 from models.lmm.prompt import Prompt
 
 WEIGHTS = "smollm2_135m_instruct"
+Wants = Literal["words", "sight", "pictures"]
+"""What an engine takes beside the question: the evidence in plain words, facts and a sight, or plain words and pictures."""
 
 
 class Engine(Protocol):
-    """A language model. One call at a time; closing the iterator stops the generation.
+    """A language model. One call at a time; closing the iterator stops the generation."""
 
-    Where it has `takes_pictures`, and that is true, its prompts bring pictures.
-    """
-
+    @property
+    def wants(self) -> Wants: ...
     @property
     def name(self) -> str: ...
     @property
@@ -36,6 +37,7 @@ class BuiltinEngine:
     """
 
     name = WEIGHTS
+    wants: Wants = "words"
 
     def __init__(self, progress: Callable[[str], None] | None = None) -> None:
         tell = progress or (lambda stage: None)

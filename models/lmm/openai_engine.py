@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 from anyio.from_thread import start_blocking_portal
 
+from models.lmm.engines import Wants
 from models.lmm.errors import EngineError
 from models.lmm.prompt import Picture, Prompt
 
@@ -35,7 +36,7 @@ class OpenAIEngine:
     before the second try; doubled before the third. `sha256` is the digest of address and model name: weights are out of sight.
     """
 
-    takes_pictures = True
+    wants: Wants = "pictures"
 
     def __init__(self, url: str, model: str, key: str | None = None, *, timeout: float = 60.0, pause: float = 0.5) -> None:
         self.name, self._url = model, url.rstrip("/")

@@ -12,6 +12,7 @@ from typing import Any
 
 from models import catalog
 from models.catalog import files
+from models.lmm.engines import Wants
 from models.lmm.errors import EngineError
 from models.lmm.prompt import Prompt
 
@@ -26,7 +27,7 @@ class TransformersEngine:
     `WeightsMissing`, `EngineError` (`weights_unusable`).
     """
 
-    takes_pictures = True
+    wants: Wants = "pictures"
 
     def __init__(
         self, progress: Callable[[str], None] | None = None, *, model: str, device: str = "cpu", download: bool = False

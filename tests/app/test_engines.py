@@ -174,6 +174,28 @@ def test_a_client_that_leaves_closes_the_connection_to_the_server(
         assert (rows[0]["state"], rows[0]["answer"]) == ("interrupted", None)
 
 
+def test_a_client_that_leaves_before_there_is_a_response(settings: Settings, enrolled: Path, server: Seen) -> None:
+    with asking(settings, enrolled) as (_, at):
+        pass
+    chosen = settings.model_copy(update=openai(server, "never", engine_timeout=30.0))
+    named = {"type": "image_url", "image_url": {"url": f"inspection:{at.split('/')[3]}"}}
+    turn = {"role": "user", "content": [named, {"type": "text", "text": "Is there a defect?"}]}
+    chat = {"model": "kensor:part", "messages": [turn], "engine": "openai"}
+    plain = {"question": "Is there a defect?", "engine": "openai"}
+    requests = [(at, plain), ("/v1/chat/completions", chat), ("/v1/chat/completions", {**chat, "stream": True})]
+    with served(chosen) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        for number, (path, body) in enumerate(requests, 1):
+            server.left.clear()
+            with pytest.raises(httpx.ReadTimeout):
+                client.post(path, json=body, timeout=httpx.Timeout(5, read=1))
+            assert server.left.wait(10)
+            until = time.monotonic() + 10
+            while (rows := client.get(at).json()["items"])[0]["state"] == "open":
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            assert [row["state"] for row in rows] == ["interrupted"] * number
+
+
 def test_more_questions_than_a_server_is_given_wait_and_then_are_refused(
     settings: Settings, enrolled: Path, server: Seen
 ) -> None:
