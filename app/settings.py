@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 2**20
+
+
+def _address(value: str) -> str:
+    """Raises ValueError."""
+    parts = urlsplit(value)
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc or any(c.isspace() for c in value))
+    if not (plain and parts.scheme in ("http", "https") and parts.hostname) or parts.port == 0:
+        raise ValueError("must read http://host:port/path or https://…")
+    return value
 
 
 class Settings(BaseSettings):
@@ -62,7 +73,7 @@ class Settings(BaseSettings):
     transformers_device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|xpu|mps)$")
     transformers_download: bool = False
     """A hub name may be fetched from the hub; otherwise it must be in its cache."""
-    openai_url: str | None = Field(default=None, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    openai_url: Annotated[str, AfterValidator(_address)] | None = None
     """Base address of an OpenAI-compatible server, such as `http://host:8000/v1`: with a model, turns the engine `openai` on."""
     openai_model: str | None = Field(default=None, min_length=1)
     openai_key: SecretStr | None = None

@@ -374,10 +374,27 @@ def test_settings_survive_the_way_to_a_child(tmp_path: Path, monkeypatch: pytest
     assert given.engines == ("builtin", "openai")
 
 
-@pytest.mark.parametrize("address", ["ftp://h/v1", "h:8000/v1", "http://user:key@h/v1", "http://h/v1?key=1", "http://"])
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://h/v1", "h:8000/v1", "http://user:key@h/v1", "http://h/v1?key=1", "http://", "http://h:99999/v1", "http://[/v1"],
+)
 def test_an_address_that_is_none_is_refused_at_the_start(address: str) -> None:
     with pytest.raises(ValueError, match="openai_url"):
         Settings(_env_file=None, openai_url=address)
+
+
+def test_the_doctor_looks_at_engines(settings: Settings, server: Seen, folder: Path, tmp_path: Path) -> None:
+    from app.doctor import examine
+
+    def found(**more: Any) -> dict[str, str]:
+        checks = examine(settings.model_copy(update=more))
+        return {check.name.removeprefix("engine "): check.state for check in checks if check.name.startswith("engine ")}
+
+    assert found() == {}
+    assert found(openai_url=server.url, transformers_model="owner/name") == {"transformers": "ok", "openai": "warning"}
+    assert found(**openai(server), transformers_model=str(folder)) == {"transformers": "ok", "openai": "ok"}
+    away = {"openai_url": "http://127.0.0.1:9/v1", "openai_model": "m"}
+    assert found(**away, transformers_model=str(tmp_path)) == {"transformers": "wrong", "openai": "warning"}
 
 
 def test_a_real_server_of_a_vision_language_model(settings: Settings, enrolled: Path, folder: Path, tmp_path: Path) -> None:
