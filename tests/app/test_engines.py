@@ -376,7 +376,16 @@ def test_settings_survive_the_way_to_a_child(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     "address",
-    ["ftp://h/v1", "h:8000/v1", "http://user:key@h/v1", "http://h/v1?key=1", "http://", "http://h:99999/v1", "http://[/v1"],
+    [
+        "ftp://h/v1",
+        "h:8000/v1",
+        "http://user:key@h/v1",
+        "http://h/v1?key=1",
+        "http://",
+        "http://h:99999/v1",
+        "http://[/v1",
+        "http://a b",
+    ],
 )
 def test_an_address_that_is_none_is_refused_at_the_start(address: str) -> None:
     with pytest.raises(ValueError, match="openai_url"):
