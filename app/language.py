@@ -22,7 +22,8 @@ from typing import IO, Any
 from app.errors import Busy, Unavailable
 from inspection import answering
 from inspection.evidence import Answer, Evidence
-from models.lmm.engines import WEIGHTS
+from models.lmm.engines import Wants
+from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
 BUILTIN = "models.lmm.engines:BuiltinEngine"
@@ -68,7 +69,9 @@ class LanguageProcess:
         timeout: float = 30.0,
         patience: float = 120.0,
         niceness: int = 10,
+        wants: Wants = "words",
     ) -> None:
+        self.wants = wants
         self._engine, self._niceness = engine, niceness
         self._limit, self._timeout, self._patience = queue_size + 1, timeout, patience
         self._line = threading.Condition()
@@ -266,6 +269,10 @@ class _Listening:
 
     def __init__(self, process: LanguageProcess, on_event: answering.Listener | None) -> None:
         self._process, self._tell = process, on_event or (lambda kind, value: None)
+
+    @property
+    def wants(self) -> Wants:
+        return self._process.wants
 
     @property
     def name(self) -> str:
