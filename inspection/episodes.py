@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,19 +17,17 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as tensor_bytes
 
 from inspection.calibration import calibrate
-from inspection.defects import KINDS, doctor
 from inspection.evidence import Evidence, Finding, InspectionError, MapStats, Outcome, Thresholds, Verdict
 from inspection.features import Progress, features_file
-from inspection.findings import place_of
 from inspection.fitting import fitted, held_out, stopper
 from inspection.gate import gate, look
 from inspection.image import Picture, Pixels, decode
 from inspection.inspector import Inspector, weights_sha256
 from inspection.options import EnrolOptions, resolved, view_of
-from inspection.part import Mask
 from inspection.products import Product
 from inspection.recipe import Recipe
 from inspection.selftest import SelfTest
+from inspection.spoilt import Truth, painted, taken
 from models import backbones
 from models.catalog.files import replaced
 from models.experts import load_expert
@@ -59,20 +56,6 @@ EXPERTS: tuple[tuple[float, EnrolOptions, int], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What was painted into a picture; nothing: `count` 0."""
-
-    defective: bool
-    kind: str | None = None
-    """Of the largest defect, one of `inspection.defects.KINDS`."""
-    place: str | None = None
-    """The cell that holds most of the mask."""
-    area_pct: float = 0.0
-    """Of the mask, dilated as an annotator's brush would."""
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Episode:
     """Arrays as they are kept, and what is said of them."""
 
@@ -97,10 +80,10 @@ def generate(
                 made = episode(catalogue, seed, number)
             except InspectionError as error:
                 refused[number] = error.message
-                continue
-            for path, data in ((said.with_suffix(".safetensors"), tensor_bytes(made.tensors)), (said, _json(made.card))):
-                with replaced(path) as scratch:
-                    scratch.write_bytes(data)
+            else:
+                for path, data in ((said.with_suffix(".safetensors"), tensor_bytes(made.tensors)), (said, _json(made.card))):
+                    with replaced(path) as scratch:
+                        scratch.write_bytes(data)
         progress("episodes", done, len(numbers))
     return refused
 
@@ -126,16 +109,16 @@ def episode(catalogue: Sequence[Product], seed: int, number: int) -> Episode:
         indexes = (number << 8) + np.arange(count)
     else:
         order = rng.permutation(product.size)
-        indexes = np.resize(order[shots:], count) if len(order) > shots else order
-        indexes = np.concatenate([order[:shots], indexes[: SOUND + SPOILT]])
+        indexes = np.concatenate([order[:shots], np.resize(order[shots:], SOUND + SPOILT)])
     normals = [product.picture(int(index)) for index in indexes[:shots]]
     sight = _sight()
     spoilt = rng.permutation([False] * SOUND + [True] * SPOILT)
     features, maps, scalars, samples = [], [], [], []
-    with tempfile.TemporaryDirectory(prefix="kensor-episode-") as near, enrolled(normals, options, Path(near)) as inspector:
+    with tempfile.TemporaryDirectory(prefix="kensor-episode-") as near:
+        inspector = enrolled(normals, options, Path(near))
         for index, spoil in zip(indexes[shots:], spoilt, strict=True):
             pixels, truth = painted(product.picture(int(index)), rng) if spoil else (product.picture(int(index)), Truth(False))
-            data = _taken(pixels, rng)
+            data = taken(pixels, rng)
             outcome = inspector.inspect(data)
             features.append(_features(sight, decode(data).pixels))
             maps.append(_map(outcome))
@@ -170,11 +153,10 @@ def evidence_of(record: dict[str, Any]) -> Evidence:
     )  # fmt: skip
 
 
-@contextmanager
-def enrolled(normals: Sequence[Pixels], options: EnrolOptions, near: Path) -> Iterator[Inspector]:
+def enrolled(normals: Sequence[Pixels], options: EnrolOptions, near: Path) -> Inspector:
     """An expert fitted and calibrated on these pictures as an enrolment does it, without self-test and golden pictures.
 
-    `options` resolved. Raises EnrolmentRefused.
+    `options` resolved; `near`: a folder for the time of the fit. Raises EnrolmentRefused.
     """
     view = view_of(options, [one.shape[:2] for one in normals])
     stop = stopper(None)
@@ -196,33 +178,7 @@ def enrolled(normals: Sequence[Pixels], options: EnrolOptions, near: Path) -> It
         choice=None, self_test=SelfTest(0, (), "Not tested."), gate=gate([look(_seen(one)) for one in normals], typicals),
         heatmap_max=1.0, golden=(), normals=(), warnings=(), files={}, libraries={}, created_at="",
     )  # fmt: skip
-    yield Inspector(draft, load_expert(options.expert, state, view))
-
-
-def painted(pixels: Pixels, rng: np.random.Generator) -> tuple[Pixels, Truth]:
-    """One to three painted defects, one picture in five the largest of four tries, and what is true of them."""
-    count = int(rng.choice([1, 2, 3], p=(0.62, 0.26, 0.12)))
-    whole, areas = np.zeros(pixels.shape[:2], bool), list[tuple[int, str]]()
-    for _ in range(count):
-        tries = [(str(rng.choice(KINDS)), int(rng.integers(1 << 62))) for _ in range(4 if rng.random() < 0.2 else 1)]
-        spoilt = [(kind, *doctor(pixels, kind, np.random.default_rng(seed))) for kind, seed in tries]
-        kind, pixels, mask = max(spoilt, key=lambda one: int(one[2].sum()))
-        whole |= mask
-        areas.append((int(mask.sum()), kind))
-    reach = round(rng.uniform(0, 0.02) * min(whole.shape))
-    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    wide = np.asarray(cv2.dilate(whole.astype(np.uint8), brush)) > 0
-    return pixels, Truth(True, max(areas)[1], cell_of(wide), 100 * float(wide.mean()), count)
-
-
-def cell_of(mask: Mask) -> str:
-    """The cell of the 3 × 3 grid that holds most of a mask `[H, W]`."""
-    height, width = mask.shape
-    rows, columns = ((np.arange(side) + 0.5) * 3 / side for side in (height, width))
-    sums = np.zeros((3, 3))
-    np.add.at(sums, (rows.astype(int)[:, None], columns.astype(int)[None]), mask)
-    row, column = np.unravel_index(int(sums.argmax()), (3, 3))
-    return place_of((column + 0.5) * width / 3, (row + 0.5) * height / 3, width, height)
+    return Inspector(draft, load_expert(options.expert, state, view))
 
 
 def _drawn(product: Product, rng: np.random.Generator) -> tuple[int, EnrolOptions]:
@@ -235,27 +191,6 @@ def _drawn(product: Product, rng: np.random.Generator) -> tuple[int, EnrolOption
     if options.expert == "padim" and shots < 2:
         options = EXPERTS[0][1]
     return shots, resolved(options)
-
-
-def _taken(pixels: Pixels, rng: np.random.Generator) -> bytes:
-    """The picture's bytes as a camera that is not quite the enrolment's gives them, two times in five."""
-    if rng.random() < 0.6:
-        return _encoded(".png", pixels)
-    way = rng.choice(["light", "blur", "jpeg"])
-    if way == "light":
-        rows, columns = (np.linspace(-1, 1, side, dtype=np.float32) for side in pixels.shape[:2])
-        slope = rng.uniform(-0.1, 0.1, 2)
-        gain = rng.uniform(0.85, 1.15) + slope[0] * rows[:, None] + slope[1] * columns[None]
-        return _encoded(".png", np.asarray(np.clip(pixels * gain[..., None] + 0.5, 0, 255), np.uint8))
-    if way == "blur":
-        return _encoded(".png", np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 1.3)), np.uint8))
-    return _encoded(".jpg", pixels, int(rng.integers(35, 85)))
-
-
-def _encoded(ending: Literal[".png", ".jpg"], pixels: Pixels, quality: int = 90) -> bytes:
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality] if ending == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    bgr: Any = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(ending, bgr, flags)[1].tobytes()
 
 
 def _seen(pixels: Pixels) -> Picture:

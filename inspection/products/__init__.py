@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from inspection.evidence import EnrolmentRefused
 from inspection.image import Pixels, decode
 from inspection.products import drawing, photographs
 
@@ -19,6 +22,7 @@ HELD_OUT = 5
 """One family, photograph or folder in so many is held out for selection, with all its products."""
 FOLDER_SIDE = 512
 """Longest side of a folder's picture as it is used."""
+_STATED = ("dataset", "category", "repository", "licence")
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -33,6 +37,20 @@ class Product:
     number: int
     held_out: bool
     files: tuple[Path, ...] = ()
+
+    @property
+    def credit(self) -> str:
+        """Where its pictures come from and under which licence; of a folder what the `meta.json` at or above it states."""
+        if self.source == "drawn":
+            return "drawn by this program: free of any licence"
+        if self.source == "photo":
+            return photographs.CREDITS[self.kind][2]
+        folder = Path(self.kind).absolute()
+        for above in (folder, *folder.parents[:2]):
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+                said = json.loads((above / "meta.json").read_bytes())
+                return ", ".join(str(said[key])[:200] for key in _STATED if key in said) or "not stated"
+        return "not stated"
 
     @property
     def name(self) -> str:
@@ -69,7 +87,8 @@ class Product:
 def products(folders: Sequence[Path] = ()) -> list[Product]:
     """All products: of every family and every photograph that is here `EACH`, and one of each folder of normal pictures.
 
-    The last of every `HELD_OUT` of each kind is held out. Raises ValueError for a folder with fewer than 3 pictures.
+    The last of every `HELD_OUT` of each kind is held out. Raises EnrolmentRefused for a folder with
+    fewer than 3 pictures.
     """
     made = [
         Product(source, kind, number, at % HELD_OUT == HELD_OUT - 1)
@@ -81,6 +100,6 @@ def products(folders: Sequence[Path] = ()) -> list[Product]:
     for at, folder in enumerate(folders):
         files = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS))
         if len(files) < 3:
-            raise ValueError(f"{folder.name} holds {len(files)} pictures: a product needs 3 or more.")
+            raise EnrolmentRefused(f"{folder} holds {len(files)} pictures: a product to train on needs 3 or more.")
         made.append(Product("folder", str(folder), at, at % HELD_OUT == 3, files))
     return made
