@@ -72,6 +72,7 @@ def _kind(low: str) -> str:
 def _sense(low: str) -> int:
     """A negative auxiliary ("isn't there…?") keeps the sense; "no defects" and "free of" turn it; "good or bad?" has none."""
     low = re.sub(r"\b(is|are|does|do|has|was|were)n['’]t\b", r"\1", low)
+    low = re.sub(r"\byes or no\b", "", low)
     defect, sound, negated = (bool(re.search(p, low)) for p in (_DEFECT, _SOUND, _NONE))
     if defect and sound:
         return 0
