@@ -39,8 +39,6 @@ class Config:
     lora_rank: int = 16
     lora_alpha: float = 32.0
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
-    dropout: float = 0.3
-    """On the vision branch as a whole, in training: what an expert says must do without it."""
     placement: Placement = "both"
     vision: bool = True
     """`False`: no ViT features."""

@@ -37,9 +37,6 @@ class Myriad(nn.Module):
         self.instructor = ExpertInstructor(config.trunk, config.width)
         self.qformer = QFormer(config)
         self.projection = projection(config.projection, config.width, config.language_width)
-        self.presence = nn.Linear(config.width, 1)
-        nn.init.zeros_(self.presence.weight)
-        nn.init.zeros_(self.presence.bias)
 
     def forward(self, seen: Seen, placement: Placement | None = None) -> tuple[Views, Tensor]:
         """Views, and tokens `[B, T, 576]`: the tokenizer's (unless the map enters by the queries alone), then the queries'."""
@@ -49,9 +46,6 @@ class Myriad(nn.Module):
         patches = self.adapter(seen.difference) if self.config.vision else None  # [B, P, D]
         instructions = self.instructor(seen.map) if asked else None  # [B, 49, W]
         found = self.qformer(patches, instructions, batch)  # [B, Q, W]
-        extra = self.presence(found.mean(1))[:, 0]  # [B]
-        if self.training:
-            extra = extra * (torch.rand(batch, device=extra.device) >= self.config.dropout)
-        views, cells = self.tokenizer(seen.map, seen.scalars, extra)
+        views, cells = self.tokenizer(seen.map, seen.scalars)
         own = 0.2 * self.projection(found)  # [B, Q, 576]; words have a norm of about 3, queries of 14
         return views, torch.cat((self.tokenizer.tokens(views, cells), own), 1) if told else own

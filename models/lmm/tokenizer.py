@@ -57,8 +57,12 @@ class ExpertTokenizer(nn.Module):
         self.register_buffer("size_words", words.sizes, persistent=False)
         self.register_buffer("count_words", words.counts, persistent=False)
 
-    def forward(self, anomaly_map: Tensor, scalars: Tensor, seen: Tensor | None = None) -> tuple[Views, Tensor]:
-        """Views and the nine cells' features `[B, 9, C + 2]`. `seen` `[B]`: what the vision branch adds to the presence."""
+    def forward(self, anomaly_map: Tensor, scalars: Tensor) -> tuple[Views, Tensor]:
+        """Views and the nine cells' features `[B, 9, C + 2]`.
+
+        The picture itself has no part in the views: heads that saw it were better on products like those learned and worse on
+        real parts (docs/experiments.md).
+        """
         planes = channels(anomaly_map)  # [B, 2, M, M]
         deep = self.trunk(planes)  # [B, C, 7, 7]
         peaks = adaptive_max_pool2d(planes, 3).flatten(2).transpose(1, 2)  # [B, 9, 2]
@@ -67,8 +71,6 @@ class ExpertTokenizer(nn.Module):
         areas = torch.stack([torch.sigmoid(8.0 * (log - at)).mean((1, 2)).clamp_min(1e-4).log() for at in (-0.3, 0.0, 0.3)], -1)
         facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, 0.3 * areas), -1)
         presence = scalars[:, :2] @ self.expert + self.presence(facts)[:, 0]  # [B]
-        if seen is not None:
-            presence = presence + seen
         place = self.peak * peaks[..., 0] + self.cell_place(cells)[..., 0]  # [B, 9]
         return Views(presence, place, self.size(facts), self.amount(facts)), cells
 
