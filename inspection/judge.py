@@ -11,6 +11,7 @@ from inspection.evidence import Evidence, Verdict
 FORBIDDEN = (
     r"scratch|crack|dent\b|stain|hole|chip|contaminat|rust|burr|because|caus|due to|price|cost|euro|\$|supplier|machine"
     r"|operator|batch|other part|next part|instruction|prompt|system|ignore|sorry|maybe|might|could|probabl|<\|"
+    r"|\b(?:is|are) (?:an?|the|this) (?:part|piece|product|detector|verdict|map|picture)\b|\bfaults? (?:of|lies|with|by)\b"
 )
 """What no answer of this product may say, whatever the evidence: types, causes, prices, other parts, guesses, the prompt."""
 _COUNTS = {w: n for n, w in enumerate(("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"))}
