@@ -95,12 +95,12 @@ def test_questions_are_drawn_by_picture_and_seed() -> None:
 
 
 def texts(value: object) -> set[str]:
-    """Every string in a TOML document that has three words and more."""
+    """Every line of a TOML document's strings that has three words and more."""
     if isinstance(value, dict):
         return set().union(*map(texts, value.values()))
     if isinstance(value, list):
         return set().union(*map(texts, value))
-    return {value} if isinstance(value, str) and len(value.split()) > 2 else set()
+    return {line for line in str(value).splitlines() if len(line.split()) > 2}
 
 
 def normalised(text: str) -> str:
