@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,14 @@ Value = tuple[int, int, str, float]
 """Picture, seed, group, value: a figure is the mean over groups of their means."""
 Figure = dict[str, Any]
 """`value`, `low`, `high` (95 %), `n`; `value` is `None` where nothing could be counted."""
+
+
+class Drawn(NamedTuple):
+    """A figure, and the same from as many draws of pictures and seeds; NaN where there was nothing to count."""
+
+    values: NDArray[np.float64]
+    n: int
+    """Things counted."""
 
 
 class Folder:
@@ -61,8 +69,8 @@ class Folder:
         """One counted thing."""
         return self._pictures[row["picture"]], self._seeds[row["seed"]], group, float(value)
 
-    def draws(self, values: Iterable[Value]) -> NDArray[np.float64]:
-        """The figure itself, then as often drawn anew; NaN where a draw has nothing to count."""
+    def draws(self, values: Sequence[Value]) -> Drawn:
+        """The figure itself, then as often drawn anew."""
         groups: dict[str, list[Value]] = defaultdict(list)
         for value in values:
             groups[value[2]].append(value)
@@ -71,7 +79,7 @@ class Folder:
             weights = self._p[:, [v[0] for v in group]] * self._s[:, [v[1] for v in group]]
             with np.errstate(invalid="ignore"):
                 means.append(weights @ np.array([v[3] for v in group]) / weights.sum(1))
-        return np.mean(means, 0) if means else np.full(len(self._p), np.nan)
+        return Drawn(np.mean(means, 0) if means else np.full(len(self._p), np.nan), len(values))
 
 
 def evaluate(rows: Sequence[Row]) -> Row:
@@ -246,22 +254,24 @@ def _summed(figures: Row) -> Row:
     return {name: _summed(v) if isinstance(v, dict) else _figure(v) for name, v in figures.items()}
 
 
-def _figure(draws: NDArray[np.float64]) -> Figure:
-    if not np.isfinite(draws[0]):
-        return {"value": None, "low": None, "high": None}
-    low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
-    return {"value": float(draws[0]), "low": float(low), "high": float(high)}
+def _figure(drawn: Drawn) -> Figure:
+    own, others = float(drawn.values[0]), drawn.values[1:][np.isfinite(drawn.values[1:])]
+    if not np.isfinite(own) or not len(others):
+        return {"value": None, "low": None, "high": None, "n": drawn.n}
+    low, high = np.percentile(others, [2.5, 97.5])
+    return {"value": own, "low": float(low), "high": float(high), "n": drawn.n}
 
 
 def _mean(found: Sequence[Row]) -> Row:
     """The mean over the folders that have a figure, and its interval from theirs, drawn independently."""
     mean: Row = {}
     for name in dict.fromkeys(name for figures in found for name in figures):
-        values = [figures[name] for figures in found if name in figures]
-        if isinstance(values[0], dict):
-            mean[name] = _mean(values)
-        else:
-            known = [np.random.default_rng(n).permuted(v[1:]) for n, v in enumerate(values) if np.isfinite(v[0])]
-            own = [v[0] for v in values if np.isfinite(v[0])]
-            mean[name] = _figure(np.concatenate([[np.mean(own)], np.nanmean(known, 0)]) if own else np.full(2, np.nan))
+        each = [figures[name] for figures in found if name in figures]
+        if isinstance(each[0], dict):
+            mean[name] = _mean(each)
+            continue
+        known = [one for one in each if np.isfinite(one.values[0])]
+        columns = [np.random.default_rng(n).permuted(one.values[1:]) for n, one in enumerate(known)]
+        drawn = [[np.mean([one.values[0] for one in known])], np.mean(columns, 0)] if known else [[np.nan]]
+        mean[name] = _figure(Drawn(np.concatenate(drawn), sum(one.n for one in known)))
     return mean

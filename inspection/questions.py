@@ -90,7 +90,7 @@ def _settled_sense(low: str) -> int:
     """The one sense of all sentences that ask for presence and nothing more; 0 for any other question, and for no question."""
     if not _PRESENCE_ASKED.search(low):
         return 0
-    low = re.sub(r"\b(yes or no|or not|even (one|a|the)( small| tiny| little)?)\b", " ", low)
+    low = re.sub(r"^\W*(and|but|so)\b|\b(yes or no|or not|even (one|a|the)( small| tiny| little)?)\b", " ", low)
     asked = [part for part in re.split(r"[?.!;]+", low) if part.strip()]
     if any(_UNCLEAR.search(part) or _TYPES.search(part) or len(_NONE.findall(part)) > 1 for part in asked):
         return 0

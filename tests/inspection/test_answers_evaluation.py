@@ -172,6 +172,7 @@ def test_figures_of_known_rows() -> None:
     (one,) = evaluate(rows)["folders"]
     own = {name: one["own_words"][name]["value"] for name in FIGURES}
     assert own["decision"] == pytest.approx((0.5 + 0.25) / 2)  # a: right and wrong; b: wrong and no side
+    assert one["own_words"]["decision"]["n"] == 4 and one["own_words"]["place"]["n"] == 1
     assert own["decided"] == 0.75 and own["place"] == 1 and own["count"] == 0 and own["size"] == 1
     assert own["abstention"] == 0.5 and own["over_refusal"] == pytest.approx(1 / 8) and own["contradictions"] == 0.5
     assert one["disagreements"] == {"n": 2, "model_right": 0.0}
@@ -183,7 +184,8 @@ def test_figures_of_known_rows() -> None:
 def test_an_interval_covers_draws_of_pictures() -> None:
     rows = [inspection(str(n), evidence(18.2), defective=True, place="top", area_pct=0.4, count=1) for n in range(40)]
     folder = Folder(rows)
-    draws = folder.draws([folder.value(r, "", n < 10) for n, r in enumerate(rows)])
+    draws, n = folder.draws([folder.value(r, "", n < 10) for n, r in enumerate(rows)])
+    assert n == 40
     low, high = np.percentile(draws[1:], [2.5, 97.5])
     assert draws[0] == 0.25 and 0.08 < low < 0.16 and 0.34 < high < 0.42  # a binomial's: 0.25 ± 0.13
 

@@ -12,6 +12,7 @@ from inspection.questions import understand
     [
         ("Is there a defect, yes or no?", 1),
         ("Is it bad or not?", 1),
+        ("And is it faulty?", 1),
         ("Is nothing wrong with it?", -1),
         ("Is the part lacking any defect?", -1),
         ("Is there a defect", 1),
