@@ -90,9 +90,9 @@ def answer(
     return Answer(
         answer=" ".join(units),
         own_words=own.strip(),
-        kind=asked.kind,
+        kind="unanswerable" if check.refused else asked.kind,
         evidence=items,
-        grounding="insufficient" if insufficient else check.grounding,
+        grounding="insufficient" if insufficient or check.refused else check.grounding,
         agrees_with_detector=check.agrees,
         model={"name": name, "sha256": sha256},
         prompt_sha256=prompt.sha256,

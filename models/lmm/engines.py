@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from models.lmm.language import WEIGHTS, plain
 from models.lmm.prompt import Prompt
@@ -26,6 +26,15 @@ class Engine(Protocol):
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
         """Yield the reply in pieces; their concatenation is the whole reply."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Engine, Protocol):
+    """A language model that can also say how likely a given reply is."""
+
+    def likelihood(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """For each option, the higher the likelier it is as the reply; comparable between options of any length."""
         ...
 
 
@@ -87,6 +96,27 @@ class BuiltinEngine:
     def _embedded(self, ids: list[int]) -> Any:
         """`[T]` → `[1, T, 576]`."""
         return self._language.embedded(ids)[None]
+
+    def likelihood(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """Mean log-probability of a token of each option as the whole reply, its end included."""
+        torch = self._torch
+        ids, end, found = self.tokens(prompt), self._tokenizer.convert_tokens_to_ids("<|im_end|>"), []
+        for option in options:
+            reply = [*self._tokenizer(plain(option), add_special_tokens=False)["input_ids"], end]
+            shared = self._rewind(ids)
+            pending = ids[shared:] + reply[:-1]
+            with torch.inference_mode():
+                out = self._model(
+                    inputs_embeds=self._embedded(pending),
+                    past_key_values=self._cache,
+                    use_cache=True,
+                    logits_to_keep=len(reply),
+                )  # [1, T, 576] → logits [1, R, V]
+            self._cache = out.past_key_values
+            self._cached += pending
+            logs = torch.log_softmax(out.logits[0], -1)
+            found.append(float(logs[torch.arange(len(reply)), torch.tensor(reply)].mean()))
+        return found
 
     def _rewind(self, ids: list[int]) -> int:
         """Cut the cache back to what it shares with `ids`; how many tokens that is (at least one is left to compute)."""
