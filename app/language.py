@@ -22,7 +22,8 @@ from typing import IO, Any, Protocol
 from app.turns import POLL, LanguageBusy, LanguageTimeout, LanguageUnavailable, Turns
 from inspection import answering
 from inspection.evidence import Answer, Evidence
-from models.lmm.engines import WEIGHTS, Wants
+from models.lmm.engines import Wants
+from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
 __all__ = ["Language", "LanguageBusy", "LanguageDied", "LanguageProcess", "LanguageTimeout", "LanguageUnavailable"]
@@ -272,7 +273,10 @@ class _Listening:
 
     def __init__(self, engine: Remote, on_event: answering.Listener | None) -> None:
         self._engine, self._tell = engine, on_event or (lambda kind, value: None)
-        self.wants = engine.wants
+
+    @property
+    def wants(self) -> Wants:
+        return self._engine.wants
 
     @property
     def name(self) -> str:

@@ -12,12 +12,23 @@ from inspection.evidence import Answer, Evidence, EvidenceItem, Verdict
 from inspection.grounding import Check
 from inspection.looking import with_pictures
 from inspection.phrases import SHA256 as PHRASES_SHA256
-from inspection.phrases import statement
+from inspection.phrases import percent, statement
 from inspection.questions import Question, QuestionRefused, understand
-from models.lmm.engines import Engine
+from inspection.sight import sight
+from models.lmm.engines import Engine, Wants
 from models.lmm.prompt import Prompt
 
-__all__ = ["MAX_SENTENCES", "MAX_TOKENS", "Listener", "QuestionRefused", "answer", "build_prompt", "evidence_items"]
+__all__ = [
+    "MAX_SENTENCES",
+    "MAX_TOKENS",
+    "SYSTEM",
+    "Listener",
+    "QuestionRefused",
+    "answer",
+    "build_prompt",
+    "evidence_items",
+    "facts",
+]
 
 MAX_TOKENS = 48
 MAX_SENTENCES = 3
@@ -25,6 +36,9 @@ MAX_SENTENCES = 3
 Listener = Callable[[str, Any], None]
 """Called with `evidence` (list of items) and `text` (a checked unit); the units joined by a space are the answer."""
 
+SYSTEM = "You report the result of a visual inspection."
+"""What the trained model is told; it was trained on these words."""
+_LISTED = 3
 _SYSTEM = (
     "You report the result of a visual inspection to a factory inspector. Use only the facts given. "
     "Answer the question in one short sentence with words from the facts. Do not guess types, causes or prices."
@@ -51,8 +65,8 @@ def answer(
     """
     start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
     asked = understand(question, language)
-    items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
-    if getattr(engine, "wants", "words") == "pictures":
+    items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked, engine.wants)
+    if engine.wants == "pictures":
         prompt = with_pictures(prompt, evidence)
     tell("evidence", list(items))
     insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)
@@ -79,9 +93,9 @@ def answer(
     return Answer(
         answer=" ".join(units),
         own_words=own.strip(),
-        kind=asked.kind,
+        kind="unanswerable" if check.refused else asked.kind,
         evidence=items,
-        grounding="insufficient" if insufficient else check.grounding,
+        grounding="insufficient" if insufficient or check.refused else check.grounding,
         agrees_with_detector=check.agrees,
         model={"name": name, "sha256": sha256},
         prompt_sha256=prompt.sha256,
@@ -89,8 +103,13 @@ def answer(
     )
 
 
-def build_prompt(evidence: Evidence, question: Question) -> Prompt:
-    """The evidence in plain words, then the question. No free text of the record (serial, lot, station) goes in."""
+def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words") -> Prompt:
+    """What an engine gets before the question: the evidence in plain words, or facts and a sight for the trained model.
+
+    No free text of the record (serial, lot, station) goes in.
+    """
+    if wants == "sight":
+        return Prompt(SYSTEM, facts(evidence), question.text, sight(evidence))
     e, n = evidence, len(evidence.findings)
     lines = [
         f"The verdict is {e.verdict}.",
@@ -104,6 +123,16 @@ def build_prompt(evidence: Evidence, question: Question) -> Prompt:
         if limit is not None:
             lines.append(f"The score is {'over' if e.raw_score >= limit else 'under'} the {name} limit.")
     return Prompt(_SYSTEM, "\n".join(["Facts:", *lines, _POLICY[e.verdict]]), question.text)
+
+
+def facts(evidence: Evidence) -> str:
+    """The recorded result as the trained model reads it: verdict, score, and the strongest findings."""
+    e, n = evidence, len(evidence.findings)
+    ratio = f"score {e.raw_score / e.thresholds.reject:.2f} of the limit" if e.thresholds.reject else "no limit"
+    if not n:
+        return f"verdict {e.verdict}, {ratio}, no finding, map highest at the {e.map_stats.peak_place}"
+    head = f"verdict {e.verdict}, {ratio}, {n} finding{'s' if n > 1 else ''}"
+    return "\n".join([head, *(f"{f.id} {f.place}, {percent(f.area_pct)} %, {band(f.area_pct)}" for f in e.findings[:_LISTED])])
 
 
 def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem, ...]:

@@ -26,10 +26,10 @@ _REGION = {"finding", "findings", "region", "regions", "standout"}
 _NEGATORS = {"no", "not", "none", "without", "free", "nothing"}
 _VERDICTS = (
     dict.fromkeys(("pass", "passes", "passed", "release", "released", "accepted"), Verdict.PASS)
-    | dict.fromkeys(("review", "person", "unsure"), Verdict.REVIEW)
+    | dict.fromkeys(("review", "personlooks", "unsure"), Verdict.REVIEW)
     | dict.fromkeys(("reject", "rejects", "rejected", "setaside"), Verdict.REJECT)
 )
-_ACTIONS = {"release", "released", "person", "setaside"}
+_ACTIONS = {"release", "released", "personlooks", "setaside"}
 _SCOPES = {"largest": "largest", "biggest": "largest", "strongest": "strongest", "highest": "strongest", "peak": "strongest"}
 _RELATIONS = dict.fromkeys(("over", "above", "exceeds"), 1) | dict.fromkeys(("under", "below", "within"), -1)
 _PRONOUNS = {"it", "its", "they", "these", "all", "both", "each"}
@@ -38,7 +38,25 @@ _PARTS = {"part", "piece", "product"}
 _THINGS = {*_PARTS, "picture", "image", "map", "detector", "verdict"}
 _LIMITS = {"limit", "threshold"}
 _RECORD = {*_LIMITS, "verdict", "score", "value"}
-"""What is written about the part: it has no defects of its own."""
+"""What is written about the part: it has no defects, places or sizes of its own."""
+_SHAPES = {"side", "corner", "number"}
+_VERBS = {
+    "is",
+    "are",
+    "be",
+    "has",
+    "have",
+    "show",
+    "shows",
+    "contain",
+    "contains",
+    "cover",
+    "covers",
+    "find",
+    "finds",
+    "lie",
+    "lies",
+}
 _SCORED = {*_PARTS, "score", "value", "it"}
 _UNSCORED = {*_LIMITS, *_DEFECT_NOUNS, *_REGION, *_SCOPES, "map"}
 _SIGHTS = {"find", "finds", "found", "detected", "show", "shows", "seen", "visible"}
@@ -53,12 +71,25 @@ _NEUTRAL = {
 _MULTI = (
     (r"\bstands? out\b", "standout"),
     (r"\bset (it |the part |this part )?aside\b", "setaside"),
+    (r"\b(?:a|the) person should (?:have a )?look(?: at (?:it|(?:the|this) (?:part|piece|product)))?\b", "personlooks"),
     (r"\bper ?cent\b", "%"),
     (r"n['’]t\b", " not"),
     (r"\bnot (?:free of|without)\b", "with"),
     (r"\bnot (?:sure|certain)\b|\buncertain\b", "unsure"),
     (r"\byou should\b", "should"),
 )
+_A_PART, _OTHER = (
+    "(?:part|piece|product)",
+    "(?:picture|image|map|detector|verdict|score|value|limit|threshold|side|corner|number)",
+)
+_FOUND = "(?:defects?|flaws?|faults?|anomaly|anomalies|findings?|regions?)"
+_CROOKED = re.compile(
+    rf"\b(?:is|are|be) (?:an?|the|this|that) (?:{_A_PART}|{_OTHER})\b"  # the defect is the part
+    rf"|\b{_A_PART} (?:is|are|be|lies?|located|found|seen)\b(?!.*\b(?:with|no|not|free|without|none)\b).*\b{_FOUND}\b"
+    rf"|\bfaults? (?:of|by|with|lies?|is with)\b"  # whose fault
+    r"|\d (?:times )?(?:over|above|under|below|within)\b"  # 18.2 over the limit, or 18.2 and over it?
+)
+"""Clauses of known words that say something else than their claims, or nothing."""
 
 
 @dataclass(slots=True)
@@ -174,6 +205,8 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     """Add what the clause says about presence; whether the clause is sound grammar."""
     noun, adjective, sound, region = (bool(given & s) for s in (_DEFECT_NOUNS, _DEFECT_ADJECTIVES, _SOUND, _REGION))
     specific = claims.places or claims.bands or claims.percents
+    if _crooked(claims, given, words):
+        return False
     if negations > 1 or (sound and (noun or adjective or region)) or ((noun or adjective) and region):
         return False
     if (sound or adjective) and given & {"map", "detector", "picture", "image"}:
@@ -201,6 +234,36 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     if region:
         claims.regions.add(not negations and not none)
     return True
+
+
+def _crooked(claims: Claims, given: set[str], words: list[str]) -> bool:
+    """Whether known words stand so that the clause speaks of something else than of this part and its findings."""
+    noun, region = bool(given & _DEFECT_NOUNS), bool(given & _REGION)
+    judged, decided = bool(given & (_SOUND | _DEFECT_ADJECTIVES)), bool(claims.verdicts or claims.actions)
+    for at, word in enumerate(words):
+        if word in _PARTS and at:  # "no part", "any product", "the largest piece": not this one; "a good part" may be
+            before = words[at - 1]
+            if before in _SOUND | _DEFECT_ADJECTIVES and at > 1:
+                if words[at - 2] not in {"a", "the", "this", "that"}:
+                    return True
+            elif before not in {"the", "this", "that", "release", "reject", "pass"}:
+                return True
+    if judged and (given & _EVERY or "none" in given):
+        return True
+    if (claims.places or claims.bands or claims.percents) and given & (_RECORD | _SHAPES) - {"verdict"} and not (noun or region):
+        return True
+    if claims.counts and not (noun or region) and given & (_THINGS | _RECORD | {"side", "corner", "area", "size"}):
+        return True
+    if decided and given & (_RECORD | {"map", "picture", "image"}) - {"verdict"}:
+        return True
+    if decided and "detector" in given and not given & (_PARTS | {"unsure"}):
+        return True
+    return bool(_CROOKED.search(" ".join(words)))
+
+
+def says_nothing(claims: Claims, clause: str) -> bool:
+    """Whether a clause that was read makes a statement of which the grammar has no claim."""
+    return not claims and bool(_VERBS & set(words_of(clause)))
 
 
 def _place(run: list[str]) -> str | None:

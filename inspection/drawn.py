@@ -123,7 +123,7 @@ def _blob(height: int, width: int, centre: Any, radius: float, rng: np.random.Ge
     return np.clip((edge - distance) / 2 + 0.5, 0, 1).astype(np.float32)
 
 
-def _inside(distance: Grid, sharpness: float = 90.0) -> Grid:
+def inside(distance: Grid, sharpness: float = 90.0) -> Grid:
     """1 where a signed distance is negative, with an edge about two pixels wide."""
     return np.asarray(np.clip(0.5 - distance * sharpness, 0, 1), np.float32)
 
@@ -136,7 +136,7 @@ def _disc(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Genera
     marks = 0.04 * np.sin(pitch * radius + part.uniform(0, 6.3)) + 0.05 * np.cos(2 * angle + product.uniform(0, 6.3))
     spoke = (angle + np.pi) % (2 * np.pi / holes) - np.pi / holes
     hole = np.hypot(radius * np.cos(spoke) - ring, radius * np.sin(spoke)) - product.uniform(0.06, 0.1)
-    body = _inside(radius - 0.85) * (1 - _inside(hole)) * (1 - _inside(radius - product.uniform(0.15, 0.25)))
+    body = inside(radius - 0.85) * (1 - inside(hole)) * (1 - inside(radius - product.uniform(0.15, 0.25)))
     return 0.12 + body[..., None] * (tint + marks[..., None] - 0.12)
 
 
@@ -164,10 +164,10 @@ def _plate(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Gener
         while at < 0.6:
             wide, high = product.uniform(0.03, 0.09), product.uniform(0.05, 0.1)
             box = np.maximum(np.abs(px - (at + wide)) - wide, np.abs(py - row) - high)
-            printed = np.maximum(printed, _inside(box))
+            printed = np.maximum(printed, inside(box))
             at += 2 * wide + product.uniform(0.06, 0.12)
-    bar = _inside(np.maximum(np.abs(px) - 0.68, np.abs(py + 0.7) - 0.08))
-    plate = _inside(np.maximum(np.abs(x), np.abs(y)) - 0.88)
+    bar = inside(np.maximum(np.abs(px) - 0.68, np.abs(py + 0.7) - 0.08))
+    plate = inside(np.maximum(np.abs(x), np.abs(y)) - 0.88)
     face = ground * (1 - printed[..., None]) + ink * printed[..., None]
     face = face * (1 - bar[..., None]) + product.uniform(0.2, 0.8, 3) * bar[..., None]
     return 0.3 + plate[..., None] * (face - 0.3)
@@ -177,10 +177,10 @@ def _cap(x: Grid, y: Grid, product: np.random.Generator, part: np.random.Generat
     """A moulded cap: a knurled rim, a smooth dome with a soft highlight, a raised ring."""
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     ribs, colour = int(product.integers(36, 60)), product.uniform(0.25, 0.75, 3)
-    knurl = 0.12 * np.sin(ribs * angle + part.normal(0, 0.3)) * _inside(np.abs(radius - 0.77) - 0.08)
+    knurl = 0.12 * np.sin(ribs * angle + part.normal(0, 0.3)) * inside(np.abs(radius - 0.77) - 0.08)
     dome = 0.15 * (1 - radius**2) + 0.2 * np.exp(-((x + 0.25) ** 2 + (y + 0.3) ** 2) / 0.06)
     ring = 0.1 * np.exp(-((radius - product.uniform(0.4, 0.55)) ** 2) / 0.0006)
-    body = _inside(radius - 0.87)
+    body = inside(radius - 0.87)
     return 0.85 + body[..., None] * (colour + (dome + ring + knurl)[..., None] - 0.85)
 
 

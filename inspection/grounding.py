@@ -6,11 +6,12 @@ A sentence is delivered only when the grammar of claims.py reads every word of i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from inspection.claims import Claims, band, read
+from inspection.claims import Claims, band, read, says_nothing
 from inspection.evidence import Evidence, Finding, Verdict
+from inspection.phrases import statement
 from inspection.questions import Question
 
 
@@ -113,6 +114,11 @@ def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
     return bool(claims.present or claims.verdicts) and (not found or bool(claims.places or claims.counts))
 
 
+_REFUSED = re.compile(
+    r"\bcan(?:not| not|['’]t) be (?:answered|said|told|known|determined|seen|named)\b"
+    r"|\b(?:i|we) (?:cannot|can not|can['’]t|do not|don['’]t|am unable to|are unable to) (?:know|say|tell|answer|see)\b",
+    re.IGNORECASE,
+)
 STATED = ("type", "history", "unanswerable")
 """Kinds that the grammar has no claims for: the checked statement answers, whatever the model says."""
 
@@ -124,7 +130,8 @@ class Check:
         self._set, self._question, self._statement = ClaimSet(evidence), question, statement
         self._only = question.kind in STATED
         self._rest, self._sentences, self._dropped, self._kept = "", 0, False, list[str]()
-        self._stated = False
+        self._stated = self.refused = False
+        """`refused`: the model itself said that the question has no answer here."""
         self._claims = Claims()
         self.opinions: set[bool] = set()
         """What the model itself said about presence, borne or not."""
@@ -177,6 +184,10 @@ class Check:
             return []
         first = self._sentences == 0
         self._sentences += 1
+        if first and not self._only and _REFUSED.search(sentence):
+            self._only = self.refused = self._dropped = True
+            self._statement = statement(self._set.evidence, replace(self._question, kind="unanswerable"))
+            return [self._state()]
         kept, claims, whole = self._longest(sentence, first)
         if self._only or not kept or kept in self._kept:
             self._dropped = True
@@ -207,8 +218,8 @@ class Check:
                 self.opinions |= {said == (self._question.sense > 0) for said in claims.answers}
         for n in range(len(clauses), 0, -1):
             union = Claims()
-            for claims in parsed[:n]:
-                if claims is None:
+            for claims, clause in zip(parsed[:n], clauses[:n], strict=True):
+                if claims is None or says_nothing(claims, clause):
                     break
                 union |= claims
             else:

@@ -67,7 +67,7 @@ class _Speaker:
         if not found:
             return self.say("none")
         entries = [
-            self.say("entry", id=f.id, place=self.place(f.place), band=self.band(f.area_pct), pct=_pct(f.area_pct))
+            self.say("entry", id=f.id, place=self.place(f.place), band=self.band(f.area_pct), pct=percent(f.area_pct))
             for f in found[:_LISTED]
         ]
         if len(found) > _LISTED:
@@ -94,5 +94,6 @@ class _Speaker:
         return said
 
 
-def _pct(area_pct: float) -> str:
+def percent(area_pct: float) -> str:
+    """A share of the picture's area as it is said: one decimal, three under a tenth of a per cent."""
     return f"{area_pct:.1f}" if area_pct >= 0.1 else f"{area_pct:.3f}"

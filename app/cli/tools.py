@@ -1,4 +1,4 @@
-"""kensor evaluate | data drawn, elpv | bench | demo."""
+"""kensor evaluate | data drawn, elpv, episodes | bench | demo."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(no_args_is_help=True, help="Pictures to try and to report on, as MVTec folders.")
     data.command("drawn")(drawn)
     data.command("elpv")(elpv)
+    data.command("episodes")(episodes)
     app.add_typer(data, name="data")
     bench = typer.Typer(no_args_is_help=True, help="Benchmarks on this machine.")
     bench.command("http")(bench_http)
@@ -115,6 +116,38 @@ def elpv(folder: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json =
         counts = cells.export(folder, progress)
     lines = [f"{folder / kind}: " + ", ".join(f"{n} {part}" for part, n in parts.items()) for kind, parts in counts.items()]
     show({"folder": str(folder), "licence": cells.PACKAGE.licence, "pictures": counts}, as_json, lines)
+
+
+def episodes(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where episodes are kept: those that are there stay.")],
+    count: Annotated[int, typer.Option(min=1, help="Episodes in all.")] = 600,
+    normals: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="A folder of sound parts' pictures to train on; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    job: Annotated[int, typer.Option(min=0, help="Which of them this is, from 0.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """What the language model is trained on: products, few-shot experts, and what they say of sound and painted parts."""
+    from inspection import datacard
+    from inspection.episodes import generate
+    from inspection.products import products
+
+    if job >= jobs:
+        raise Refused(f"There is no job {job} of {jobs}: they are counted from 0.")
+    catalogue = products(normals or ())
+    datacard.begin(folder, catalogue, seed)
+    with bar() as progress:
+        task = progress.add_task("episodes")
+        refused = generate(
+            folder, catalogue, seed, range(job, count, jobs),
+            lambda _, done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
+    card = datacard.write(folder, catalogue, seed)
+    lines = [f"{folder}: {card['episodes']} episodes of {sum(card['products'].values())} products"]
+    show(card | {"refused": refused}, as_json, [*lines, *(f"episode {number}: {why}" for number, why in refused.items())])
 
 
 def bench_http(

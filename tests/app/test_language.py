@@ -17,7 +17,7 @@ from app.errors import describe
 from app.language import Language, LanguageBusy, LanguageProcess, LanguageTimeout, LanguageUnavailable
 from inspection.evidence import Evidence, Finding, MapStats, Thresholds, Verdict
 from models import catalog
-from models.lmm.engines import WEIGHTS
+from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
 ENGINE = '''
@@ -26,6 +26,7 @@ import os, time
 class Scripted:
     """Says the question's words; some of them are deeds."""
     name, sha256 = "scripted", "1" * 64
+    wants = "words"
 
     def __init__(self, progress):
         progress("model")

@@ -184,3 +184,33 @@ def test_any_text_is_understood_or_refused(text: str) -> None:
     else:
         assert question.kind in KINDS and question.language in LANGUAGES and question.sense in (-1, 0, 1)
         assert question.text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Can we call the piece good?", "yes_no"),  # "good" is not "go"
+        ("Could you tell me whether it is faulty?", "yes_no"),
+        ("Is that item flawless?", "yes_no"),
+        ("Locate the anomaly", "place"),
+        ("What region of it does the fault take up?", "size"),
+        ("May this one be sold?", "action"),
+        ("What happens to it now?", "action"),
+        ("Are you right about that?", "description"),
+        ("Did that occur earlier?", "history"),
+        ("Is this copper?", "unanswerable"),
+        ("Will the piece break?", "unanswerable"),
+        ("How many units have we made?", "unanswerable"),
+        ("Good evening!", "unanswerable"),
+        ("Is it certified?", "unanswerable"),
+        ("When was the piece produced?", "unanswerable"),
+    ],
+)
+def test_kinds_that_neighbours_could_be_taken_for(text: str, kind: str) -> None:
+    assert understand(text).kind == kind
+
+
+def test_a_yes_or_no_at_the_end_does_not_turn_a_question() -> None:
+    assert understand("Is it faulty, yes or no?").sense == 1
+    assert understand("Is it fine, yes or no?").sense == -1
+    assert understand("Is it flawless?").sense == -1
