@@ -46,3 +46,8 @@ def test_languages_that_are_not_understood_are_not_guessed_at(text: str) -> None
 @pytest.mark.parametrize("text", ["Ｉｓ　ｉｔ　ｇｏｏｄ？", "ℑ𝔰 𝔦𝔱 𝔤𝔬𝔬𝔡?", "ⓘⓢ ⓘⓣ ⓞⓚ?"])
 def test_letters_in_disguise_are_read(text: str) -> None:
     assert (understand(text).kind, understand(text).sense) == ("yes_no", -1)
+
+
+@pytest.mark.parametrize("text", ["Is the face resting on the bench damaged?", "Is the surface facing away from us clean?"])
+def test_a_side_that_the_picture_does_not_show(text: str) -> None:
+    assert understand(text).kind == "unanswerable"
