@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from app import language
 from app.db import migrate
 from app.db.engine import BadAddress, Database
+from app.encoder import Encoder
 from app.errors import Unavailable
 from app.metrics import Metrics
 from app.pool import Inspecting, Pool
@@ -74,6 +75,7 @@ class Context:
     pool: Pool
     metrics: Metrics
     answerer: Answerer
+    encoder: Encoder
     drift: Watch = field(default_factory=Watch)
     decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
     """Held while a picture is in memory decoded, outside the pool."""
@@ -122,7 +124,7 @@ class Context:
             queue_length=settings.queue_length,
             queue_bytes=settings.queue_mib * MIB,
         )
-        return cls(settings, database, store, pool, Metrics(), answerer or language.Language())
+        return cls(settings, database, store, pool, Metrics(), answerer or language.Language(), Encoder(threads))
 
     @property
     def limits(self) -> Limits:
@@ -133,6 +135,7 @@ class Context:
         """Close everything."""
         self.pool.close()
         self.answerer.close()
+        self.encoder.close()
         self.database.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +16,10 @@ from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, n
 from app.errors import Invalid, NotFound, describe
 from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
-from app.services import inspections
+from app.services import exemplars, inspections
 from inspection import evidence as domain
 from inspection.image import decode
+from inspection.questions import understand
 
 HISTORY = 20
 FORGOTTEN = timedelta(minutes=15)
@@ -58,6 +59,7 @@ def answer(ctx: Context, question_id: str, listener: Listener | None = None) -> 
         row = inspections.get(session, question.inspection_id)
         evidence = evidence_of(ctx, session, row)
     try:
+        evidence = _with_names(ctx, row, evidence, question)
         given = ctx.answerer.answer(evidence, question.question, language=question.language or None, on_event=listener)
     except Interrupted:
         close(ctx, question_id, "interrupted", None)
@@ -126,9 +128,18 @@ def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evide
         lot=row.lot,
         station=row.station,
         history=history,
+        labels=exemplars.labels(session, row),
         image=picture.pixels,
         map=inspections.anomaly_map(ctx, row),
     )
+
+
+def _with_names(ctx: Context, row: Inspection, evidence: domain.Evidence, question: Question) -> domain.Evidence:
+    """What the findings are called, where the question asks for it."""
+    asked = understand(question.question, question.language or None, evidence.labels)
+    if not evidence.labels or not (asked.kind == "type" or asked.names_type or asked.label):
+        return evidence
+    return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))
 
 
 def ask(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> dict[str, Any]:
