@@ -76,7 +76,7 @@ class Eyes:
 
 
 def accuracy(found: Sequence[Found], each: int, seeds: int, most: int = 0) -> dict[str, Any]:
-    """Share named rightly by `each` examples a type, mean over types, with the 90 % interval of a bootstrap over pictures.
+    """Share named rightly by `each` examples a type, mean over pictures, with the 90 % interval of a bootstrap over pictures.
 
     `nearest_colour` and `majority` on the same draws. `named`: not refused as unlike; `right_of_named` of those.
     """
@@ -121,7 +121,7 @@ def _interval(table: np.ndarray, column: int) -> list[float]:
     of = [table[table[:, 0] == i, column].mean() for i in np.unique(table[:, 0])]
     rng = np.random.default_rng(0)
     drawn_ = [float(rng.choice(of, len(of)).mean()) for _ in range(1000)]
-    return [round(float(x), 3) for x in (table[:, column].mean(), *np.percentile(drawn_, [5, 95]))]
+    return [round(float(x), 3) for x in (np.mean(of), *np.percentile(drawn_, [5, 95]))]
 
 
 def _over(finding: Finding, mask: Mask) -> int:
