@@ -25,6 +25,9 @@ MAX_SENTENCES = 3
 Listener = Callable[[str, Any], None]
 """Called with `evidence` (list of items) and `text` (a checked unit); the units joined by a space are the answer."""
 
+_SHOWN = 3
+"""Earlier findings shown for their likeness."""
+
 _SYSTEM = (
     "You report the result of a visual inspection to a factory inspector. Use only the facts given. "
     "Answer the question in one short sentence with words from the facts. Do not guess types, causes or prices."
@@ -137,10 +140,15 @@ def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem
         "thresholds": {"review": t.review, "reject": t.reject},
     }
     past = e.history if question.kind == "history" else ()
+    alike = e.likeness.alike[:_SHOWN] if e.likeness is not None and question.kind == "history" else ()
     return (
         *found,
         *examples,
         EvidenceItem("map_stat", "map", stats),
         EvidenceItem("reference", f"recipe:{e.recipe_number}", reference),
         *(EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"}) for h in past),
+        *(
+            EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"} | {"like": e.findings[0].id})
+            for h in alike
+        ),
     )

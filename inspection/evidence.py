@@ -159,6 +159,20 @@ class Naming:
 
 
 @dataclass(frozen=True, slots=True)
+class Likeness:
+    """How the strongest finding compares with the strongest ones of earlier inspections that were not passed."""
+
+    finding: str
+    compared: int
+    left_out: int
+    """Earlier ones that were not looked at."""
+    limit: float
+    """The similarity from which on two findings are called alike."""
+    alike: tuple[dict[str, Any], ...]
+    """The most alike first, whether over the limit or not: `id`, `finding`, `created_at`, `verdict`, `similarity`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What an answer may rest on: one inspection as it was recorded. Built from stored rows; no expert runs again."""
 
@@ -189,6 +203,8 @@ class Evidence:
     """Names that people gave to findings of the product: its exemplars'."""
     named: tuple[Naming, ...] = ()
     """What the strongest findings are called by the exemplars; empty where nobody asked, or there are none."""
+    likeness: Likeness | None = None
+    """`None` where nobody asked, or there is nothing to compare."""
     references: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False)
     """Normal pictures of the product, RGB `[H, W, 3]` each: those that its recipe keeps."""
 

@@ -21,6 +21,9 @@ BACKBONE, SIDE = "dinov2_vits14", 224
 WIDTH = 384
 NEAREST = 4
 """Labelled examples that vote, at most."""
+ALIKE = 0.7
+"""The similarity from which on two findings are called alike, from painted defects; what few examples say of themselves is drawn
+half way to it."""
 _WAY = 1
 """Raised when the feature changes its meaning, so that stored ones are made again."""
 _CROP = 1.4  # side of the square that is looked at, over the finding's longer side
@@ -29,7 +32,6 @@ _FELLOWS = 3  # surrounding patches that a patch is held against
 _POWER = 3
 _SHARP = 0.08  # of a vote's weight, in units of similarity
 _GAP = 0.05  # between what a type's own examples reach and what others do, where only one of the two is known
-_USUAL = 0.7  # the limit that development data gave; what few examples say of themselves is drawn half way to it
 
 
 class Backbone(Protocol):
@@ -109,10 +111,10 @@ def limit(exemplars: Sequence[Exemplar]) -> float:
     same, apart = labels[:, None] == labels[None], pictures[:, None] != pictures[None]
     own, others = _best(alike, same & apart), _best(alike, ~same & apart)
     if own is not None and others is not None:
-        return (_USUAL + (own + others) / 2) / 2
+        return (ALIKE + (own + others) / 2) / 2
     if own is None and others is None:
-        return _USUAL
-    return (_USUAL + (others + _GAP if others is not None else own - _GAP)) / 2  # type: ignore[operator]
+        return ALIKE
+    return (ALIKE + (others + _GAP if others is not None else own - _GAP)) / 2  # type: ignore[operator]
 
 
 def _best(alike: NDArray[Any], allowed: NDArray[np.bool_]) -> float | None:

@@ -118,7 +118,17 @@ class _Speaker:
             there = [h for h in past if place in h.get("places", ())]
             date = str(there[0]["created_at"])[:10] if there else ""
             said.append(self.say("same" if there else "never", n=len(there), place=self.place(place), date=date))
-        return said
+        return [*said, *self._likeness()]
+
+    def _likeness(self) -> list[str]:
+        like = self.e.likeness
+        if like is None or not like.alike:
+            return []
+        best, n = like.alike[0], sum(one["similarity"] >= like.limit for one in like.alike)
+        figures = {"similarity": f"{best['similarity']:.2f}", "limit": f"{like.limit:.2f}", "date": str(best["created_at"])[:10]}
+        told = {"id": like.finding, "compared": like.compared, "n": n, "finding": best["finding"]} | figures
+        rest = [self.say("left_out", n=like.left_out)] if like.left_out else []
+        return [self.say("alike" if n else "unalike", **told), *rest]
 
 
 def _pct(area_pct: float) -> str:

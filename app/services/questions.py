@@ -16,7 +16,7 @@ from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, n
 from app.errors import Invalid, NotFound, describe
 from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
-from app.services import exemplars, inspections
+from app.services import exemplars, inspections, likenesses
 from inspection import evidence as domain
 from inspection.image import decode
 from inspection.questions import understand
@@ -59,7 +59,7 @@ def answer(ctx: Context, question_id: str, listener: Listener | None = None) -> 
         row = inspections.get(session, question.inspection_id)
         evidence = evidence_of(ctx, session, row)
     try:
-        evidence = _with_names(ctx, row, evidence, question)
+        evidence = _looked_at(ctx, row, evidence, question)
         given = ctx.answerer.answer(evidence, question.question, language=question.language or None, on_event=listener)
     except Interrupted:
         close(ctx, question_id, "interrupted", None)
@@ -134,9 +134,11 @@ def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evide
     )
 
 
-def _with_names(ctx: Context, row: Inspection, evidence: domain.Evidence, question: Question) -> domain.Evidence:
-    """What the findings are called, where the question asks for it."""
+def _looked_at(ctx: Context, row: Inspection, evidence: domain.Evidence, question: Question) -> domain.Evidence:
+    """What the findings are called, or whether they were seen before, where the question asks for it."""
     asked = understand(question.question, question.language or None, evidence.labels)
+    if asked.kind == "history":
+        return replace(evidence, likeness=likenesses.of(ctx, row, evidence.findings))
     if not evidence.labels or not (asked.kind == "type" or asked.names_type or asked.label):
         return evidence
     return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))

@@ -14,6 +14,7 @@ from app.db.tables import Exemplar
 from app.encoder import Encoder
 from app.errors import Busy, Unavailable
 from app.language import Language, LanguageProcess
+from app.services import likenesses
 from inspection.exemplars import WIDTH
 
 
@@ -134,6 +135,22 @@ def test_a_review_labels_and_its_feature_comes_later(client: TestClient, part: s
     with ctx.database.read() as session:
         assert any(session.query(Exemplar).one().feature or b"")
     assert "was labelled “smear” by a person" in ask(client, found[0], "What kind of defect is it?")["answer"]
+
+
+@pytest.mark.usefixtures("speaking")
+def test_what_was_seen_before_is_found_again(client: TestClient, found: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likenesses, "NEW", 2)
+    said = ask(client, found[4], "Have we seen this before?")
+    assert said["kind"] == "history"
+    assert "Of 2 earlier findings looked at" in said["answer"]
+    assert "2 more were not looked at." in said["answer"]
+    alike = [one for one in said["evidence"] if one["kind"] == "history" and "similarity" in one["value"]]
+    assert alike[0]["ref"] == found[3]["id"]  # the other missing piece
+    assert alike[0]["value"]["similarity"] > alike[1]["value"]["similarity"]
+    again = ask(client, found[4], "Have we seen this before?")
+    assert "Of 4 earlier findings looked at" in again["answer"]
+    assert "not looked at." not in again["answer"]
+    assert "looked at" not in ask(client, found[0], "Have we seen this before?")["answer"]
 
 
 def test_a_full_encoder_refuses_and_a_closed_one_says_so() -> None:
