@@ -56,7 +56,7 @@ def answer(
     asked = understand(question, language, evidence.labels)
     items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
     tell("evidence", list(items))
-    nameless = asked.kind == "type" and not evidence.named
+    nameless = asked.kind == "type" and not any(one.label for one in evidence.named)
     insufficient = nameless or asked.kind == "unanswerable" or (asked.kind == "history" and not evidence.history)
     check = Check(evidence, asked, statement(evidence, asked))
     own, units = "", list[str]()

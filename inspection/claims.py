@@ -206,7 +206,7 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     """Add what the clause says about presence; whether the clause is sound grammar."""
     noun, adjective, sound, region = (bool(given & s) for s in (_DEFECT_NOUNS, _DEFECT_ADJECTIVES, _SOUND, _REGION))
     specific = claims.places or claims.bands or claims.percents
-    if claims.types and (negations or claims.counts or sound or given & _RECORD):
+    if len(claims.types) > 1 or (claims.types and (negations or claims.counts or sound or given & _RECORD)):
         return False
     if negations > 1 or (sound and (noun or adjective or region)) or ((noun or adjective) and region):
         return False

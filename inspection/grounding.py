@@ -57,8 +57,10 @@ class ClaimSet:
         if not claims.types:
             return True
         at = {f.id for f in pool if not claims.places or f.place in claims.places}
+        if len(claims.types) > max(len(claims.ids), 1):
+            return False
         names = {one.finding: one.label for one in self.evidence.named}
-        if (claims.ids or claims.scopes) and not at <= set(names):
+        if (claims.ids or claims.scopes or claims.every) and not at <= set(names):
             return False
         return {names[one] for one in at if one in names} == claims.types
 

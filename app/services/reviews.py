@@ -36,7 +36,7 @@ def add(session: Session, inspection_id: str, body: ReviewIn, caller: Principal)
     )
     session.add(review)
     session.flush()
-    if body.decision == "reject" and body.finding is not None and body.defect_type and re.match(LABEL, body.defect_type):
+    if body.decision == "reject" and body.finding is not None and body.defect_type and re.fullmatch(LABEL, body.defect_type):
         exemplars.from_review(session, row, body.finding, body.defect_type, caller.name)
     return review
 

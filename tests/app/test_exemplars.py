@@ -123,6 +123,10 @@ def test_a_review_labels_and_its_feature_comes_later(client: TestClient, part: s
     good(client.post(f"/v1/inspections/{found[0]['id']}/reviews", json=review), 201)
     review |= {"expected_revision": 1, "defect_type": "smear"}
     good(client.post(f"/v1/inspections/{found[0]['id']}/reviews", json=review), 201)
+    review |= {"expected_revision": 2, "defect_type": "a type: not to be said\n"}  # kept in the review alone
+    good(client.post(f"/v1/inspections/{found[0]['id']}/reviews", json=review), 201)
+    review |= {"expected_revision": 0, "defect_type": "smear\n"}
+    good(client.post(f"/v1/inspections/{found[1]['id']}/reviews", json=review), 201)
     with ctx.database.read() as session:
         row = session.query(Exemplar).one()
         assert (row.label, row.feature) == ("smear", None)

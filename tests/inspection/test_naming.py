@@ -185,3 +185,55 @@ def test_types_unknown_are_said_and_the_strongest_is_shown() -> None:
 def test_nothing_found_is_nothing_shown() -> None:
     got = answer(evidence(4.2, labels=LABELS), "Show me the crack", Parrot("The crack is at the top."))
     assert got.answer.startswith("The detector finds no defect") and "top" not in got.answer
+
+
+def test_unlike_everything_is_insufficient() -> None:
+    got = answer(
+        evidence(18.2, ("right", 3.0), labels=LABELS, named=(replace(NAMED[1], finding="f1"),)),
+        "Is it a crack?",
+        Parrot("It is a crack."),
+    )
+    assert got.grounding == "insufficient"
+    assert got.answer.startswith("The finding f1 is unlike anything labelled") and "“crack”" not in got.answer
+
+
+WORDS = (
+    *(
+        "crack",
+        "broken large",
+        "Kratzer",
+        "scratch",
+        "f1",
+        "f2",
+        "f3",
+        "the",
+        "finding",
+        "is",
+        "a",
+        "looks like",
+        "and",
+        "defect",
+    ),
+    *("top left", "right", "not", "they are", "it is", "of the type", "largest", ",", "."),
+)
+
+
+@given(
+    st.lists(st.sampled_from([None, "crack", "broken_large", "Kratzer"]), min_size=0, max_size=3),
+    st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join),
+    st.sampled_from(["What kind of defect is it?", "Is it a crack?", "Show me the crack", "Where is it?", "Describe it"]),
+)
+def test_no_name_leaves_that_the_examples_do_not_bear(names: list[str | None], said: str, question: str) -> None:
+    named = tuple(Naming(f"f{i}", name, 1, 0.9 if name else 0.2, 0.7, NEAR[:2]) for i, name in enumerate(names, 1))
+    found = (("top left", 0.8), ("right", 3.0), ("top", 0.05))
+    e = evidence(18.2, *found, labels=("broken_large", "crack", "Kratzer"), named=named)
+    delivered = answer(e, question, Parrot(said)).answer.lower()
+    borne = {one.finding: (one.label or "").lower().replace("_", " ") for one in named}
+    assert "scratch" not in delivered
+    for sentence in delivered.replace("_", " ").split(". "):
+        spoken = {name for name in ("crack", "broken large", "kratzer") if name in sentence}
+        if not spoken or sentence.startswith("no finding looks like"):
+            continue
+        ids = {one for one in ("f1", "f2", "f3") if one in sentence}
+        assert spoken <= {borne.get(one) for one in ids or set(borne)}, (sentence, borne)
+        assert len(spoken) <= max(len(ids), 1), sentence
