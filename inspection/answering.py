@@ -9,6 +9,7 @@ from typing import Any
 
 from inspection.claims import band
 from inspection.evidence import Answer, Evidence, EvidenceItem, Verdict
+from inspection.focus import focused
 from inspection.grounding import Check
 from inspection.looking import with_pictures
 from inspection.phrases import SHA256 as PHRASES_SHA256
@@ -39,6 +40,9 @@ Listener = Callable[[str, Any], None]
 SYSTEM = "You report the result of a visual inspection."
 """What the trained model is told; it was trained on these words."""
 _LISTED = 3
+_SHOWN = 3
+"""Earlier findings shown for their likeness."""
+
 _SYSTEM = (
     "You report the result of a visual inspection to a factory inspector. Use only the facts given. "
     "Answer the question in one short sentence with words from the facts. Do not guess types, causes or prices."
@@ -64,12 +68,13 @@ def answer(
     check reads English only.
     """
     start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
-    asked = understand(question, language)
+    asked = understand(question, language, evidence.labels)
     items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked, engine.wants)
     if engine.wants == "pictures":
         prompt = with_pictures(prompt, evidence)
     tell("evidence", list(items))
-    insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)
+    nameless = asked.kind == "type" and not any(one.label for one in evidence.named)
+    insufficient = nameless or asked.kind == "unanswerable" or (asked.kind == "history" and not evidence.history)
     check = Check(evidence, asked, statement(evidence, asked))
     own, units = "", list[str]()
 
@@ -119,6 +124,7 @@ def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words")
     for f in e.findings[:5]:
         lines.append(f"The finding {f.id} is at the {f.place}.")
         lines.append(f"The finding {f.id} is {band(f.area_pct)}: it covers {f.area_pct:.1f} % of the picture.")
+    lines += [f"The finding {one.finding} looks like {one.label}." for one in e.named if one.label]
     for name, limit in (("review", e.thresholds.review), ("reject", e.thresholds.reject)):
         if limit is not None:
             lines.append(f"The score is {'over' if e.raw_score >= limit else 'under'} the {name} limit.")
@@ -138,13 +144,23 @@ def facts(evidence: Evidence) -> str:
 def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem, ...]:
     """What every answer on this inspection rests on; earlier inspections only where they were asked for."""
     e, m, t = evidence, evidence.map_stats, evidence.thresholds
+    picks = bool(question.focus or question.label)
+    asked = {f.id for f in focused(e, question)} if picks else set()
+    names = {one.finding: {"named": one.label, "similarity": one.similarity, "limit": one.limit} for one in e.named}
     found = [
         EvidenceItem(
             "finding",
             f.id,
-            {"place": f.place, "bbox": list(f.bbox), "area_pct": f.area_pct, "size": band(f.area_pct), "peak": f.peak},
+            {"place": f.place, "bbox": list(f.bbox), "area_pct": f.area_pct, "size": band(f.area_pct), "peak": f.peak}
+            | ({"asked": f.id in asked} if picks else {})
+            | names.get(f.id, {}),
         )
-        for f in e.findings
+        for f in sorted(e.findings, key=lambda f: f.id not in asked)
+    ]
+    examples = [
+        EvidenceItem("exemplar", near.ref, {"finding": one.finding, "label": near.label, "similarity": near.similarity})
+        for one in e.named
+        for near in one.nearest
     ]
     stats = {"max": m.max, "mean": m.mean, "peak_xy": list(m.peak_xy), "peak_place": m.peak_place}
     reference = {
@@ -156,9 +172,15 @@ def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem
         "thresholds": {"review": t.review, "reject": t.reject},
     }
     past = e.history if question.kind == "history" else ()
+    alike = e.likeness.alike[:_SHOWN] if e.likeness is not None and question.kind == "history" else ()
     return (
         *found,
+        *examples,
         EvidenceItem("map_stat", "map", stats),
         EvidenceItem("reference", f"recipe:{e.recipe_number}", reference),
         *(EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"}) for h in past),
+        *(
+            EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"} | {"like": e.findings[0].id})
+            for h in alike
+        ),
     )

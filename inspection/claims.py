@@ -6,6 +6,7 @@ The vocabulary is closed: a word outside it (a defect type, a cause, a price, an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from inspection.evidence import Verdict
@@ -110,6 +111,8 @@ class Claims:
     every: set[bool] = field(default_factory=set)
     relations: set[tuple[int, str]] = field(default_factory=set)
     figures: set[tuple[str, str]] = field(default_factory=set)
+    types: set[str] = field(default_factory=set)
+    """Labels of the product's exemplars."""
 
     def __or__(self, other: Claims) -> Claims:
         return Claims(*(getattr(self, f) | getattr(other, f) for f in self.__slots__))
@@ -123,17 +126,44 @@ def band(area_pct: float) -> str:
     return next(name for name, end in BANDS if area_pct < end)
 
 
-def words_of(clause: str) -> list[str]:
-    """Lower-case words, numbers and left-over characters."""
-    low = clause.lower()
+def pattern_of(label: str) -> str:
+    """A label as a text may write it, lower-case: in quotes, in the plural, `broken_large` as two words."""
+    words = [re.escape(word) for word in re.split(r"[ _-]+", label.lower())]
+    if re.search("[\u3040-\u9fff]", label):  # scripts that write no blanks between words
+        return "".join(words)
+    return rf"""(?<!\w)["“„'‘]?{"[ _-]".join(words)}(?:e?s)?["”“'’]?(?!\w)"""
+
+
+def nameable(labels: Iterable[str]) -> list[str]:
+    """The labels that a text can be read for, the longest first: none made of the grammar's own words (`defect`, `top left`)."""
+    own = {*_CELLS, *_SIZES, *_NUMBERS, *_VERDICTS, *_SCOPES, *_RELATIONS, *_DEFECT_ADJECTIVES, *_SOUND, *_NEGATORS}
+    own |= _NEUTRAL | _DEFECT_NOUNS | _REGION
+    found = [label for label in labels if not set(words_of(label.replace("_", " "))) <= own]
+    return sorted(found, key=len, reverse=True)[: len(_PRIVATE)]
+
+
+_PRIVATE = range(0xE000, 0xF000)
+"""A label within a clause becomes one character of these."""
+_LIKENESS = rf"\b(?:looks?|seems) like (?:an? |the )?(?=[{chr(0xE000)}-{chr(0xF000)}])"
+_KIND = rf"\b(?:of )?(?:the |its )?(?:type|kind)(?: is| of)? (?:an? |the )?(?=[{chr(0xE000)}-{chr(0xF000)}])"
+
+
+def words_of(clause: str, labels: Sequence[str] = ()) -> list[str]:
+    """Lower-case words, numbers and left-over characters; a label is one character of `_PRIVATE`, by its number."""
+    low = re.sub(f"[{chr(0xE000)}-{chr(0xF8FF)}]", "?", clause.lower())
+    for number, label in enumerate(labels):
+        low = re.sub(pattern_of(label), chr(_PRIVATE[number]), low)
+    if labels:
+        low = re.sub(_KIND, "is ", re.sub(_LIKENESS, "is ", low))
     for pattern, word in _MULTI:
         low = re.sub(pattern, word, low)
     return re.findall(r"f\d+\b|-(?=\d)|\d+(?:\.\d+)?|%|[a-z]+|[^\s\w-]|\w", low, re.ASCII)
 
 
-def read(clause: str, *, first: bool = False) -> Claims | None:
-    """Claims of one clause, or `None` when the grammar does not read it. `first`: it opens the reply, where yes and no answer."""
-    words, claims, i = words_of(clause), Claims(), 0
+def read(clause: str, *, first: bool = False, labels: Sequence[str] = ()) -> Claims | None:
+    """Claims of one clause, or `None` when the grammar does not read it. `first`: it opens the reply, where yes and no answer.
+    `labels`: as `nameable` gives them."""
+    words, claims, i = words_of(clause, labels), Claims(), 0
     if (
         first
         and words
@@ -146,7 +176,9 @@ def read(clause: str, *, first: bool = False) -> Claims | None:
     while i < len(words):
         word, after = words[i], words[i + 1] if i + 1 < len(words) else ""
         i += 1
-        if word in _CELLS:
+        if len(word) == 1 and ord(word) in _PRIVATE:
+            claims.types.add(labels[ord(word) - _PRIVATE[0]])
+        elif word in _CELLS:
             run = [_CELLS[word]]
             while i < len(words) and words[i] in _CELLS:
                 run.append(_CELLS[words[i]])
@@ -206,6 +238,8 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     noun, adjective, sound, region = (bool(given & s) for s in (_DEFECT_NOUNS, _DEFECT_ADJECTIVES, _SOUND, _REGION))
     specific = claims.places or claims.bands or claims.percents
     if _crooked(claims, given, words):
+        return False
+    if len(claims.types) > 1 or (claims.types and (negations or claims.counts or sound or given & _RECORD)):
         return False
     if negations > 1 or (sound and (noun or adjective or region)) or ((noun or adjective) and region):
         return False

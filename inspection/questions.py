@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inspection.claims import nameable, pattern_of
 from inspection.evidence import InspectionError
 
 MAX_CHARACTERS = 2000
@@ -31,6 +33,10 @@ class Question:
     """What "yes" would say: +1 there is a defect, -1 the part is sound, 0 neither."""
     names_type: bool
     """It takes a defect type (a scratch, a crack) for granted."""
+    focus: str = ""
+    """`first`, `largest`, `smallest`: it asks about one finding; empty: about all."""
+    label: str | None = None
+    """The exemplars' label that it names."""
 
 
 _FILE = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
@@ -45,13 +51,17 @@ _DEFECT, _SOUND, _NONE, _TYPES, _PART, _ABOUT_VERDICT, _INJECTION = (
 )
 _UNCLEAR, _PRESENCE_ASKED = _any(_FILE["unclear"]), _any(_FILE["presence_asked"])
 _ENGLISH, _FOREIGN = set(_FILE["english"]), set(_FILE["foreign"])
+_FOCUS = [(name, _any(patterns)) for name, patterns in _FILE["focus"].items()]
 _RULES: list[tuple[str, re.Pattern[str]]] = [
     (rule["kind"], _any(rule["any"] + (_FILE["types"] if rule["kind"] == "type" else []))) for rule in _FILE["rule"]
 ]
 
 
-def understand(text: str, language: str | None = None) -> Question:
-    """Kind, language and sense of a question; raises `QuestionRefused` when empty or longer than 2,000 characters."""
+def understand(text: str, language: str | None = None, labels: Sequence[str] = ()) -> Question:
+    """Kind, language, sense and focus of a question; `labels`: names that the product's exemplars bear.
+
+    Raises `QuestionRefused` when empty or longer than 2,000 characters.
+    """
     text = "".join(c if c.isprintable() else " " for c in text).strip()
     if not text:
         raise QuestionRefused("the question is empty", limit=MAX_CHARACTERS)
@@ -61,8 +71,15 @@ def understand(text: str, language: str | None = None) -> Question:
     kind, spoken = _kind(low), _language(low, language)
     if spoken == "en" and kind != "unanswerable" and _is_foreign(low):
         kind = "description"
+    label = next((one for one in nameable(labels) if re.search(pattern_of(one), low)), None)
+    if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
+        kind = "type"
     sense = _settled_sense(low) if kind == "yes_no" else 0
-    return Question(text, kind, spoken, sense, bool(re.search(_TYPES, low)))
+    return Question(text, kind, spoken, sense, bool(re.search(_TYPES, low)), _focus(low, kind), label)
+
+
+def _focus(low: str, kind: str) -> str:
+    return next((name for name, pattern in _FOCUS if kind in ("place", "size") and pattern.search(low)), "")
 
 
 def _kind(low: str) -> str:

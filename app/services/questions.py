@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, n
 from app.errors import Invalid, NotFound, describe
 from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
-from app.services import inspections, recipes
+from app.services import exemplars, inspections, likenesses, recipes
 from inspection import evidence as domain
 from inspection.image import Pixels, decode
+from inspection.questions import understand
 from inspection.recipe import normals
 
 HISTORY = 20
@@ -64,7 +65,9 @@ def answer(ctx: Context, question_id: str, listener: Listener | None = None) -> 
     language, engine = question.language or None, question.engine
     try:
         with ctx.database.read() as session:
-            evidence = evidence_of(ctx, session, inspections.get(session, question.inspection_id))
+            row = inspections.get(session, question.inspection_id)
+            evidence = evidence_of(ctx, session, row)
+        evidence = _looked_at(ctx, row, evidence, question)
         given = ctx.answerer.answer(evidence, question.question, language=language, engine=engine, on_event=listener)
     except Interrupted:
         close(ctx, question_id, "interrupted", None)
@@ -134,6 +137,7 @@ def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evide
         lot=row.lot,
         station=row.station,
         history=history,
+        labels=exemplars.labels(session, row),
         image=_kept(lambda: decode(ctx.store.get(row.image_sha256), limits=ctx.limits).pixels),
         map=_kept(lambda: inspections.anomaly_map(ctx, row)),
         references=_references(ctx, row),
@@ -154,6 +158,16 @@ def _kept(read: Callable[[], Array]) -> Array | None:
     except NotFound as gone:
         log.warning("an answer does without: %s %s", gone.message, gone.details)
         return None
+
+
+def _looked_at(ctx: Context, row: Inspection, evidence: domain.Evidence, question: Question) -> domain.Evidence:
+    """What the findings are called, or whether they were seen before, where the question asks for it."""
+    asked = understand(question.question, question.language or None, evidence.labels)
+    if asked.kind == "history":
+        return replace(evidence, likeness=likenesses.of(ctx, row, evidence.findings))
+    if not evidence.labels or not (asked.kind == "type" or asked.names_type or asked.label):
+        return evidence
+    return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))
 
 
 def ask(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> dict[str, Any]:

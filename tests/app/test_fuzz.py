@@ -12,7 +12,7 @@ import requests
 import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import strategies as st
-from parts import GOOD, HERE, PNG, Echo, give_recipe, good, served
+from parts import BAD, GOOD, HERE, PNG, Echo, give_recipe, good, served
 
 from app.context import Context
 from app.errors import OPENAI
@@ -45,13 +45,15 @@ def record(settings: Settings, enrolled: Path) -> dict[str, Any]:
         ctx: Context = client.app.state.context  # type: ignore[attr-defined]
         number = give_recipe(ctx, client, enrolled)
         image = good(client.post("/v1/products/part/images", files=[("files", ("a.png", GOOD))]), 201)["items"][0]
-        made = good(client.post("/v1/products/part/inspections", content=GOOD, headers=PNG), 201)
+        made = good(client.post("/v1/products/part/inspections", content=BAD, headers=PNG), 201)
+        named = {"inspection_id": made["id"], "finding": "f1", "label": "stain"}
+        exemplar = good(client.post("/v1/products/part/exemplars", json=named), 201)
         answer = good(client.post(f"{made['links']['questions']}", json={"question": "Where?"}), 201)
         job = good(client.post("/v1/jobs", json={"type": "reinspect", "product": "part", "recipe": number}), 202)
         assert Worker(ctx).once()
     return {
         "product": "part", "number": number, "image_id": image["id"], "inspection_id": made["id"],
-        "answer_id": answer["id"], "job_id": job["id"], "key_id": job["id"],
+        "answer_id": answer["id"], "job_id": job["id"], "key_id": job["id"], "exemplar_id": exemplar["id"],
     }  # fmt: skip
 
 
