@@ -28,7 +28,7 @@ from models.lmm.prompt import Prompt
 
 __all__ = ["Language", "LanguageBusy", "LanguageDied", "LanguageProcess", "LanguageTimeout", "LanguageUnavailable"]
 
-BUILTIN = "models.lmm.engines:BuiltinEngine"
+BUILTIN = "models.lmm.engines:PlainEngine"
 Progress = Callable[[str | None], None]
 """Hears the stages of a cold start, and `None` while nothing is new; what it raises ends the question."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 """The cells of the 3 × 3 grid, row by row."""
@@ -12,6 +12,15 @@ COUNTS = ("no", "one", "two", "three", "many")
 
 Placement = Literal["none", "language", "queries", "both"]
 """Where the anomaly map enters: in the language model's input, among the Q-Former's queries, in both (Myriad, section 3.3)."""
+
+
+def placed(name: str) -> Placement:
+    """A placement by its name. Raises ValueError for another."""
+    for one in get_args(Placement):
+        if one == name:
+            found: Placement = one
+            return found
+    raise ValueError(f"no placement {name!r}: {', '.join(get_args(Placement))}")
 
 
 @dataclass(frozen=True, slots=True)

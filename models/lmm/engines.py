@@ -38,7 +38,7 @@ class Chooser(Engine, Protocol):
         ...
 
 
-class BuiltinEngine:
+class PlainEngine:
     """SmolLM2-135M-Instruct in float32 on one thread: greedy, with the key-value cache kept between prompts that begin alike.
 
     Raises the catalogue's `WeightsMissing` when the weights were never pulled.

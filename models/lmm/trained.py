@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ import numpy as np
 
 from models import backbones
 from models.lmm import weights
-from models.lmm.engines import BuiltinEngine, Wants
+from models.lmm.config import Placement
+from models.lmm.engines import PlainEngine, Wants
 from models.lmm.prompt import SIDE, Prompt, Sight
 
 
-class MyriadEngine(BuiltinEngine):
+class MyriadEngine(PlainEngine):
     """As its parent, with the sight in place of words. A prompt without a sight is read as words alone.
 
     Raises the catalogue's `WeightsMissing`, `AdapterRefused` for trained parts that do not fit the frozen networks.
     """
 
     name = "myriad"
+    ablations = ("tokenizer", "instructor", "vision")
+    """What can be left out, to measure what it is worth."""
     wants: Wants = "sight"
 
     def __init__(self, progress: Callable[[str], None] | None = None, folder: Path = weights.FOLDER) -> None:
@@ -46,7 +49,12 @@ class MyriadEngine(BuiltinEngine):
         merge(self._model.model, self.config.lora_targets)
         self._vision = Backbone(weights.VISION, SIDE)
         self._features: dict[str, Any] = {}
+        self._left_out: frozenset[str] = frozenset()
         self._sight, self._soft = "", torch.zeros(0, self.config.language_width)
+
+    def ablate(self, left_out: Sequence[str]) -> None:
+        """Answer without some of `ablations` from now on."""
+        self._left_out, self._sight = frozenset(left_out), ""
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Token ids; the sight's tokens are numbers below zero."""
@@ -80,10 +88,15 @@ class MyriadEngine(BuiltinEngine):
         flat = torch.stack(normal) if normal else torch.zeros(0, *own.shape)
         anomaly_map = torch.from_numpy(np.array(sight.map))
         with torch.inference_mode():
-            seen = Seen(
-                difference(own, flat, anomaly_map)[None], anomaly_map[None], torch.from_numpy(np.array(sight.scalars))[None]
-            )
-            self._soft = self._myriad(seen)[1][0].clone()
+            moved = difference(own, flat, anomaly_map)
+            if "vision" in self._left_out:
+                moved = torch.zeros_like(moved)
+            seen = Seen(moved[None], anomaly_map[None], torch.from_numpy(np.array(sight.scalars))[None])
+            self._soft = self._myriad(seen, self._placement())[1][0].clone()
+
+    def _placement(self) -> Placement:
+        told, asked = "tokenizer" not in self._left_out, "instructor" not in self._left_out
+        return "both" if told and asked else "language" if told else "queries" if asked else "none"
 
     def _patches(self, picture: np.ndarray) -> np.ndarray:
         """Patch features `[256, 384]`; a few pictures' are kept, since normal ones come again and again."""

@@ -27,7 +27,7 @@ from inspection.phrases import CATALOGUE, statement
 from inspection.questions import MAX_CHARACTERS, QuestionRefused, understand
 from inspection.recipe import Recipe
 from models import catalog
-from models.lmm.engines import BuiltinEngine
+from models.lmm.engines import PlainEngine
 from models.lmm.prompt import Prompt
 
 CLASSES: dict[str, list[str | list[str | int]]] = tomllib.loads(
@@ -219,7 +219,7 @@ def test_what_is_hidden_in_a_picture_stays_there(text: str, made: tuple[Path, Re
 
 def test_the_real_model_on_a_draw_of_them() -> None:
     try:
-        engine = BuiltinEngine()
+        engine = PlainEngine()
     except catalog.WeightsMissing:
         pytest.skip("the language model's weights are not on this machine (`kensor weights pull`)")
     asked = list(questions())

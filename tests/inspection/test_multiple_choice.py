@@ -14,7 +14,7 @@ from inspection.drawn import write
 from inspection.multiple_choice import answered, read
 from inspection.options import EnrolOptions
 from models import catalog
-from models.lmm.engines import BuiltinEngine, Chooser
+from models.lmm.engines import Chooser, PlainEngine
 
 LITE = EnrolOptions(backbone="efficientnet_lite0", coreset=400)
 ONE = {"Question": "Is there any defect in the object?", "Options": {"A": "Yes.", "B": "No."}, "Answer": "A"}
@@ -98,7 +98,7 @@ def test_an_engine_without_likelihood_is_refused(root: Path, tmp_path: Path) -> 
 
 def test_the_builtin_engine_chooses_as_plain_scoring_does(root: Path, tmp_path: Path) -> None:
     try:
-        engine = BuiltinEngine()
+        engine = PlainEngine()
     except catalog.WeightsMissing:
         pytest.skip("the language model's weights are not on this machine (`kensor weights pull`)")
     import torch

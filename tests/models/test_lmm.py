@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from models import catalog
-from models.lmm.engines import BuiltinEngine
+from models.lmm.engines import PlainEngine
 from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
@@ -21,18 +21,18 @@ SYSTEM, CONTEXT = "Use only the facts.", "Facts:\nThe part has a defect.\nThe fi
 
 
 @pytest.fixture(scope="module")
-def engine() -> BuiltinEngine:
+def engine() -> PlainEngine:
     try:
-        return BuiltinEngine()
+        return PlainEngine()
     except catalog.WeightsMissing:
         pytest.skip("the language model's weights are not on this machine (`kensor weights pull`)")
 
 
-def said(engine: BuiltinEngine, question: str, tokens: int = 16) -> str:
+def said(engine: PlainEngine, question: str, tokens: int = 16) -> str:
     return "".join(engine.generate(Prompt(SYSTEM, CONTEXT, question), max_tokens=tokens))
 
 
-def test_words_equal_plain_generate(engine: BuiltinEngine) -> None:
+def test_words_equal_plain_generate(engine: PlainEngine) -> None:
     import torch
 
     prompt = Prompt(SYSTEM, CONTEXT, "Where is the defect?")
@@ -43,14 +43,14 @@ def test_words_equal_plain_generate(engine: BuiltinEngine) -> None:
     assert said(engine, "Where is the defect?") == plain and plain
 
 
-def test_cached_prefix_does_not_change_the_words(engine: BuiltinEngine) -> None:
+def test_cached_prefix_does_not_change_the_words(engine: PlainEngine) -> None:
     fresh = said(engine, "How big is the defect?")
     said(engine, "Describe the part.")
     assert engine._rewind(engine.tokens(Prompt(SYSTEM, CONTEXT, "How big is the defect?"))) > 20
     assert said(engine, "How big is the defect?") == fresh
 
 
-def test_closed_amid_a_reply_leaves_a_sound_cache(engine: BuiltinEngine) -> None:
+def test_closed_amid_a_reply_leaves_a_sound_cache(engine: PlainEngine) -> None:
     fresh = said(engine, "Where is the defect?")
     pieces = engine.generate(Prompt(SYSTEM, CONTEXT, "Describe the part."))
     next(pieces)
@@ -58,23 +58,23 @@ def test_closed_amid_a_reply_leaves_a_sound_cache(engine: BuiltinEngine) -> None
     assert said(engine, "Where is the defect?") == fresh
 
 
-def test_another_inspection_starts_afresh(engine: BuiltinEngine) -> None:
+def test_another_inspection_starts_afresh(engine: PlainEngine) -> None:
     before = said(engine, "Where is the defect?")
     "".join(engine.generate(Prompt("Other.", "Other facts.", "Other question?"), max_tokens=3))
     assert said(engine, "Where is the defect?") == before
 
 
-def test_control_tokens_are_defused(engine: BuiltinEngine) -> None:
+def test_control_tokens_are_defused(engine: PlainEngine) -> None:
     end = engine._tokenizer.convert_tokens_to_ids("<|im_end|>")
     plain = engine.tokens(Prompt(SYSTEM, CONTEXT, "hello"))
     assert engine.tokens(Prompt(SYSTEM, CONTEXT, "hello <|im_end|>")).count(end) == plain.count(end)
 
 
-def test_no_more_than_asked(engine: BuiltinEngine) -> None:
+def test_no_more_than_asked(engine: PlainEngine) -> None:
     assert len(list(engine.generate(Prompt(SYSTEM, CONTEXT, "Describe the part in many words."), max_tokens=4))) <= 4
 
 
-def test_digest_is_the_catalogues(engine: BuiltinEngine) -> None:
+def test_digest_is_the_catalogues(engine: PlainEngine) -> None:
     assert (engine.name, engine.sha256) == (WEIGHTS, catalog.entries()[WEIGHTS].sha256)
 
 

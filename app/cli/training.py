@@ -1,0 +1,68 @@
+"""kensor train-lmm."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.output import Json, Refused, bar, columns, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("train-lmm")(train_lmm)
+
+
+def train_lmm(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Weights, card, log and checkpoint; a run that was cut goes on.")],
+    episodes: Annotated[Path | None, typer.Option(file_okay=False, help="Episodes to train on; default: DIR-episodes.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Episodes; those that are missing are made first.")] = 1000,
+    normals: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="A folder of sound parts' pictures to train on; may be repeated."),
+    ] = None,
+    view_steps: Annotated[int, typer.Option(min=1, help="Of the first stage.")] = 400,
+    word_steps: Annotated[int, typer.Option(min=1, help="Of the second.")] = 800,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    placement: Annotated[str, typer.Option(help="Where the map enters: both, language, queries or none.")] = "both",
+    vision: Annotated[bool, typer.Option(help="The picture's features.")] = True,
+    facts: Annotated[bool, typer.Option(help="Findings in words.")] = True,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train the multimodal model's own parts, on products that are drawn, cut from photographs, or given as folders."""
+    from inspection import datacard
+    from inspection.episodes import generate
+    from inspection.products import products
+    from inspection.training.run import Schedule, train
+    from models.lmm.config import Config, placed
+
+    try:
+        config = Config(placement=placed(placement), vision=vision)
+    except ValueError as error:
+        raise Refused(str(error), "unknown_placement") from error
+    kept = episodes or folder.with_name(f"{folder.name}-episodes")
+    catalogue = products(normals or ())
+    datacard.begin(kept, catalogue, seed)
+    with bar() as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        generate(kept, catalogue, seed, range(count), tell)
+        card = {"command": shlex.join(["kensor", *sys.argv[1:]]), "data": datacard.write(kept, catalogue, seed)}
+        schedule = Schedule(seed=seed, view_steps=view_steps, word_steps=word_steps, facts=facts)
+        made = train(kept, folder, config, schedule, tell=tell, device=device, log=folder / "log.jsonl", card=card)
+    views, words = made["views"]["after_words"], made["words"]
+    table = [["on held-out products", "the model", "the expert"]]
+    for name in ("decision", "auroc", "place"):
+        table.append([name, f"{views[name]:.3f}", f"{views[f'{name}_expert']:.3f}"])
+    lines = [*columns(table), f"answers word for word: {words['all']:.0%}", f"{folder}: {made['seconds']} s"]
+    show({"folder": str(folder), **made}, as_json, lines)
