@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import language
+from app import engines
 from app.db import migrate
 from app.db.engine import BadAddress, Database
+from app.encoder import Encoder
 from app.errors import Unavailable
 from app.metrics import Metrics
 from app.pool import Inspecting, Pool
@@ -33,6 +34,7 @@ class Answerer(Protocol):
         question: str,
         *,
         language: str | None = None,
+        engine: str = "builtin",
         on_event: Callable[[str, Any], None] | None = None,
     ) -> Answer:
         """One question about one inspection; `on_event(kind, value)` hears it come into being."""
@@ -74,6 +76,7 @@ class Context:
     pool: Pool
     metrics: Metrics
     answerer: Answerer
+    encoder: Encoder
     drift: Watch = field(default_factory=Watch)
     decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
     """Held while a picture is in memory decoded, outside the pool."""
@@ -122,7 +125,7 @@ class Context:
             queue_length=settings.queue_length,
             queue_bytes=settings.queue_mib * MIB,
         )
-        return cls(settings, database, store, pool, Metrics(), answerer or language.Language())
+        return cls(settings, database, store, pool, Metrics(), answerer or engines.opened(settings), Encoder(threads))
 
     @property
     def limits(self) -> Limits:
@@ -133,6 +136,7 @@ class Context:
         """Close everything."""
         self.pool.close()
         self.answerer.close()
+        self.encoder.close()
         self.database.close()
 
 

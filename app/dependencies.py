@@ -43,15 +43,16 @@ Read = Annotated[Session, Depends(reading, scope="function")]
 
 
 def identify(ctx: Context, scope: Scope) -> Principal:
-    """Who calls. Raises `Unauthenticated`, or `Forbidden` for a stranger while the service has no key."""
+    """Who calls. Raises `Unauthenticated`, or `Forbidden` for a stranger while the service has no key.
+
+    While it has none, a key given (OpenAI's clients always give one) says nothing."""
     token = bearer(Headers(scope=scope))
-    if token is not None:
-        found = keys.authenticate(ctx, token)
-        if found is None:
-            raise Unauthenticated("This key is unknown or revoked.")
+    found = None if token is None else keys.authenticate(ctx, token)
+    if found is not None:
         return found
     if keys.any_exists(ctx):
-        raise Unauthenticated("A key is needed: `Authorization: Bearer …`.")
+        why = "A key is needed: `Authorization: Bearer …`." if token is None else "This key is unknown or revoked."
+        raise Unauthenticated(why)
     reason = local(scope)
     if reason is not None:
         message = f"The service has no key yet and answers only this machine; this request was refused because {reason}."

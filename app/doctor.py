@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from app.settings import MIB, Settings
 
@@ -28,7 +29,8 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Look at everything; never raises for what it looks at, and changes nothing."""
-    return [*_machine(), *_disks(settings), *_weights(settings), _database(settings), _port(settings), _keys(settings)]
+    stands = [*_machine(), *_disks(settings), *_weights(settings), *_engines(settings)]
+    return [*stands, _database(settings), _port(settings), _keys(settings)]
 
 
 def _machine() -> Iterator[Check]:
@@ -79,6 +81,32 @@ def _weights(settings: Settings) -> Iterator[Check]:
             yield Check(f"weights {name}", "wrong", error.message, f"kensor weights pull {name}")
         else:
             yield Check(f"weights {name}", "ok", "pulled and verified")
+
+
+def _engines(settings: Settings) -> Iterator[Check]:
+    if settings.transformers_model is not None:
+        name, folder = "engine transformers", Path(settings.transformers_model).expanduser()
+        if not folder.is_dir():
+            yield Check(name, "ok", f"{settings.transformers_model}: no folder here, looked for in the hub's cache when asked")
+        elif any(folder.glob("*.safetensors")):
+            yield Check(name, "ok", f"{folder} holds weights")
+        else:
+            yield Check(name, "wrong", f"{folder} holds no .safetensors file", "Correct KENSOR_TRANSFORMERS_MODEL.")
+    if settings.openai_url is None and settings.openai_model is None:
+        return
+    name = "engine openai"
+    if settings.openai_url is None or settings.openai_model is None:
+        yield Check(name, "warning", "off: half of it is set", "Set both KENSOR_OPENAI_URL and KENSOR_OPENAI_MODEL.")
+        return
+    address = urlsplit(settings.openai_url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=3).close()
+    except OSError as error:
+        found = f"{address.hostname}:{port} cannot be reached: {error.strerror or error}"
+        yield Check(name, "warning", found, "Start the server, or correct KENSOR_OPENAI_URL.")
+    else:
+        yield Check(name, "ok", f"{address.hostname}:{port} is there")
 
 
 def _database(settings: Settings) -> Check:

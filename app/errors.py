@@ -133,9 +133,21 @@ def envelope(request: Request, error: BaseException) -> JSONResponse:
 def respond(
     request: Request, status: int, code: str, message: str, details: dict[str, Any], headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """The envelope itself."""
+    """The envelope itself; beside it, where clients of OpenAI's interface look, `error` in their shape."""
     body = {"code": code, "message": message, "request_id": request.scope.get("kensor.request_id", ""), "details": details}
+    if request.scope["path"].startswith(OPENAI):
+        body["error"] = openai_error(status, code, message)
     return JSONResponse(body, status, headers)
+
+
+OPENAI = ("/v1/chat/", "/v1/models")
+
+
+def openai_error(status: int, code: str, message: str) -> dict[str, Any]:
+    """An error as OpenAI's clients read it."""
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"message": message, "type": kind, "param": None, "code": code}
 
 
 def install(app: Starlette) -> None:

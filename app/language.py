@@ -13,32 +13,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from app.errors import Busy, Unavailable
+from app.turns import POLL, LanguageBusy, LanguageTimeout, LanguageUnavailable, Turns
 from inspection import answering
 from inspection.evidence import Answer, Evidence
-from models.lmm.engines import WEIGHTS
+from models.lmm.engines import Wants
+from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
+__all__ = ["Language", "LanguageBusy", "LanguageDied", "LanguageProcess", "LanguageTimeout", "LanguageUnavailable"]
+
 BUILTIN = "models.lmm.engines:BuiltinEngine"
-Progress = Callable[[str], None]
-
-
-class LanguageUnavailable(Unavailable):
-    """The language model did not answer: its weights are missing, it took too long, or its process died."""
-
-    code = "language_unavailable"
-
-
-class LanguageTimeout(LanguageUnavailable):
-    """The question took longer than it may, waiting included."""
-
-    code = "language_timeout"
+Progress = Callable[[str | None], None]
+"""Hears the stages of a cold start, and `None` while nothing is new; what it raises ends the question."""
 
 
 class LanguageDied(LanguageUnavailable):
@@ -47,17 +39,12 @@ class LanguageDied(LanguageUnavailable):
     code = "language_died"
 
 
-class LanguageBusy(Busy):
-    """The queue of questions is full; `retry_after` says when to come back."""
-
-    code = "language_busy"
-
-
 class LanguageProcess:
     """An `Engine` that lives in a child process. Thread-safe: questions are served one at a time, in order of arrival.
 
     queue_size: questions that may wait beside the one being served. timeout: seconds one reply may take. patience: seconds a
-    question may wait for its turn, and the model for being loaded.
+    question may wait for its turn, and the model for being loaded. options: keywords for the engine. grace: seconds in which a
+    reply that nobody wants must end, before the child is killed. online: the child may reach the hub.
     """
 
     def __init__(
@@ -68,13 +55,16 @@ class LanguageProcess:
         timeout: float = 30.0,
         patience: float = 120.0,
         niceness: int = 10,
+        options: Mapping[str, Any] | None = None,
+        wants: Wants = "words",
+        grace: float = 3.0,
+        online: bool = False,
     ) -> None:
-        self._engine, self._niceness = engine, niceness
-        self._limit, self._timeout, self._patience = queue_size + 1, timeout, patience
-        self._line = threading.Condition()
-        self._waiting: deque[object] = deque()
+        self._start = partial(_Child, engine, niceness, json.dumps(dict(options or {})), online)
+        self._timeout, self._patience, self._grace = timeout, patience, grace
+        self.turns = Turns(1, queue_size, patience)
+        self.wants = wants
         self._child: _Child | None = None
-        self._closed = False
         self.name, self.sha256 = engine.rpartition(":")[2], ""
         if engine == BUILTIN:
             self.name = WEIGHTS
@@ -82,13 +72,14 @@ class LanguageProcess:
     def generate(self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None) -> Generator[str, None, None]:
         """Yield the reply in pieces. Raises `LanguageBusy`, `LanguageTimeout`, `LanguageUnavailable`.
 
-        Closing the iterator stops the generation. `progress` hears the stages of a cold start.
+        Closing the iterator stops the generation.
         """
-        with self._turn():
+        tell = progress or (lambda stage: None)
+        with self.turns.turn(lambda: tell(None)):
             for attempt in range(2):
-                child, spoke = self._ready(progress or (lambda stage: None)), False
+                child, spoke = self._ready(tell), False
                 try:
-                    with closing(self._reply(child, {"prompt": prompt.dumped(), "max_tokens": max_tokens})) as pieces:
+                    with closing(self._reply(child, {"prompt": prompt.dumped(), "max_tokens": max_tokens}, tell)) as pieces:
                         for piece in pieces:
                             spoke = True
                             yield piece
@@ -97,52 +88,35 @@ class LanguageProcess:
                     if spoke or attempt:
                         raise
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        ticket = object()
-        with self._line:
-            if self._closed:
-                raise LanguageUnavailable("the language model's process is closed")
-            if len(self._waiting) >= self._limit:
-                raise LanguageBusy("too many questions are waiting for the language model", retry_after=5)
-            self._waiting.append(ticket)
-        try:
-            with self._line:
-                if not self._line.wait_for(lambda: self._waiting[0] is ticket, self._patience):
-                    raise LanguageTimeout("the question waited too long for the language model", waited_s=self._patience)
-            yield
-        finally:
-            with self._line:
-                self._waiting.remove(ticket)
-                self._line.notify_all()
-
     def _ready(self, progress: Progress) -> _Child:
         """The warm child, started anew when there is none or the last one died."""
-        if self._child is not None and self._child.alive:
-            return self._child
-        self._drop()
-        progress("process")
-        child = self._child = _Child(self._engine, self._niceness)
-        if self._closed:  # closed since the turn began
+        child = self._child
+        if child is None or not child.alive:
+            self._drop()
+            progress("process")
+            child = self._child = self._start()
+        if child.ready:
+            return child
+        if self.turns.closed:  # closed since the turn began
             self._drop()
             raise LanguageUnavailable("the language model's process is closed")
         deadline = time.monotonic() + self._patience
         while True:
-            message = self._next(child, deadline)
+            message = self._next(child, deadline, progress)
             if message["event"] == "ready":
-                self.name, self.sha256 = message["name"], message["sha256"]
+                self.name, self.sha256, child.ready = message["name"], message["sha256"], True
                 return child
             if message["event"] == "error":
                 self._drop()
                 raise _refusal(message)
             progress(message["stage"])
 
-    def _reply(self, child: _Child, request: dict[str, Any]) -> Generator[str, None, None]:
+    def _reply(self, child: _Child, request: dict[str, Any], progress: Progress) -> Generator[str, None, None]:
         deadline, over = time.monotonic() + self._timeout, False
         try:
             child.send(request)
             while True:
-                message = self._next(child, deadline)
+                message = self._next(child, deadline, progress)
                 if message["event"] == "text":
                     yield message["text"]
                     continue
@@ -154,22 +128,27 @@ class LanguageProcess:
             if not over and child is self._child:
                 self._cancel(child)
 
-    def _next(self, child: _Child, deadline: float) -> dict[str, Any]:
-        try:
-            message = child.messages.get(timeout=max(deadline - time.monotonic(), 0))
-        except queue.Empty:
-            raise LanguageTimeout("the language model took too long", timeout_s=self._timeout) from None
+    def _next(self, child: _Child, deadline: float, progress: Progress) -> dict[str, Any]:
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                message = child.messages.get(timeout=max(min(left, POLL), 0))
+                break
+            except queue.Empty:
+                if left <= POLL:
+                    raise LanguageTimeout("the language model took too long", timeout_s=self._timeout) from None
+                progress(None)
         if message is None:
             self._drop()
             raise LanguageDied("the language model's process died; the next question starts it again")
         return message
 
-    def _cancel(self, child: _Child, patience: float = 3.0) -> None:
+    def _cancel(self, child: _Child) -> None:
         """Stop a generation that nobody waits for; a child that does not listen is killed."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + self._grace
         try:
             child.send({"cancel": True})
-            while self._next(child, deadline)["event"] not in ("done", "error"):
+            while self._next(child, deadline, lambda stage: None)["event"] not in ("done", "error"):
                 pass
         except LanguageUnavailable:  # died, or deaf
             self._drop()
@@ -187,20 +166,23 @@ class LanguageProcess:
 
     def close(self) -> None:
         """End the child. A question being served fails with `LanguageUnavailable`."""
-        self._closed = True
+        self.turns.closed = True
         self._drop()
 
 
 class _Child:
     """One life of the child process."""
 
-    def __init__(self, engine: str, niceness: int) -> None:
+    def __init__(self, engine: str, niceness: int, options: str, online: bool) -> None:
+        self.ready = False
+        """It is loaded. A question that was given up leaves a child that loads on, for the next."""
         root = str(Path(__file__).resolve().parent.parent)
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+        quiet = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+        quiet["HF_HUB_OFFLINE"] = str(int(not online))
         path = os.pathsep.join(dict.fromkeys([root, *filter(None, sys.path)]))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "models.lmm.child", engine, str(niceness), str(os.getpid())],
+            [sys.executable, "-m", "models.lmm.child", engine, str(niceness), str(os.getpid()), options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **one, **quiet, "PYTHONPATH": path},
@@ -241,39 +223,71 @@ def _refusal(message: dict[str, Any]) -> LanguageUnavailable:
 
 
 class Language:
-    """Answers questions about inspections through one engine. Blocking; safe to call from many threads."""
+    """Answers questions about inspections through engines by name. Blocking; safe to call from many threads."""
 
-    def __init__(self, process: LanguageProcess | None = None) -> None:
+    def __init__(self, process: LanguageProcess | None = None, engines: Mapping[str, Remote] | None = None) -> None:
         self.process = process or LanguageProcess()
+        self._engines: dict[str, Remote] = {"builtin": self.process, **(engines or {})}
 
     def answer(
-        self, evidence: Evidence, question: str, language: str | None = None, *, on_event: answering.Listener | None = None
+        self,
+        evidence: Evidence,
+        question: str,
+        language: str | None = None,
+        *,
+        engine: str = "builtin",
+        on_event: answering.Listener | None = None,
     ) -> Answer:
         """The checked answer.
 
-        `on_event(kind, value)` hears `evidence`, `loading` (a stage) and `text` (a unit as soon as it is checked).
-        Raises `QuestionRefused` and the errors of `LanguageProcess.generate`; what `on_event` raises stops the generation.
+        `on_event(kind, value)` hears `evidence`, `loading` (a stage), `text` (a unit as soon as it is checked), and `waiting`
+        while nothing is new. Raises `QuestionRefused`, KeyError for an engine that is not there, and the errors of
+        `LanguageProcess.generate`; what `on_event` raises stops the generation.
         """
-        return answering.answer(evidence, question, _Listening(self.process, on_event), language=language, on_event=on_event)
+        listening = _Listening(self._engines[engine], on_event)
+        return answering.answer(evidence, question, listening, language=language, on_event=on_event)
 
     def close(self) -> None:
-        """End the language model's process."""
-        self.process.close()
+        """End the language models' processes."""
+        for engine in self._engines.values():
+            engine.close()
+
+
+class Remote(Protocol):
+    """An `Engine` outside this process: it tells how far it is, and it is closed."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def wants(self) -> Wants: ...
+    def generate(
+        self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None
+    ) -> Generator[str, None, None]: ...
+    def close(self) -> None: ...
 
 
 class _Listening:
-    """The process as an engine that tells a listener of a cold start."""
+    """A remote engine whose waiting and cold start a listener hears."""
 
-    def __init__(self, process: LanguageProcess, on_event: answering.Listener | None) -> None:
-        self._process, self._tell = process, on_event or (lambda kind, value: None)
+    def __init__(self, engine: Remote, on_event: answering.Listener | None) -> None:
+        self._engine, self._tell = engine, on_event or (lambda kind, value: None)
+
+    @property
+    def wants(self) -> Wants:
+        return self._engine.wants
 
     @property
     def name(self) -> str:
-        return self._process.name
+        return self._engine.name
 
     @property
     def sha256(self) -> str:
-        return self._process.sha256
+        return self._engine.sha256
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
-        return self._process.generate(prompt, max_tokens=max_tokens, progress=lambda stage: self._tell("loading", stage))
+        def progress(stage: str | None) -> None:
+            self._tell("waiting" if stage is None else "loading", stage)
+
+        return self._engine.generate(prompt, max_tokens=max_tokens, progress=progress)

@@ -17,7 +17,20 @@ from app.context import Answerer, Context
 from app.db.queries import recipes as recipe_queries
 from app.dependencies import identify
 from app.middleware import Edge
-from app.routes import health, inspections, jobs, keys, products, questions, recipes, regions, reviews
+from app.routes import (
+    exemplars,
+    health,
+    inspections,
+    jobs,
+    keys,
+    openai,
+    products,
+    questions,
+    recipes,
+    regions,
+    reviews,
+    segments,
+)
 from app.schemas.common import Problem
 from app.settings import MIB, Settings
 
@@ -55,7 +68,9 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     app = FastAPI(title="Kensor", version=version("kensor"), lifespan=lifespan, responses=PROBLEMS)  # type: ignore[arg-type]
     app.state.context = ctx
     errors.install(app)
-    for module in (health, keys, products, regions, recipes, inspections, reviews, questions, jobs):
+    for module in (
+        health, keys, products, regions, recipes, inspections, reviews, exemplars, segments, questions, openai, jobs,
+    ):  # fmt: skip
         app.include_router(module.router)
     ctx.metrics.gauge("kensor_queue_depth", "Pictures being judged or waiting", lambda: ctx.pool.depth)
     ctx.metrics.gauge("kensor_pool_bytes", "Bytes of loaded recipes", lambda: ctx.pool.nbytes)

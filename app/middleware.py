@@ -21,6 +21,7 @@ from app.settings import MIB
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ONE_PICTURE = re.compile(r"/v1/products/[^/]+/(inspections|roi)")
 MANY = re.compile(r"/v1/products/[^/]+/(images|inspections:batch|recipes:import)")
+CHAT = "/v1/chat/completions"
 PLAIN = 1 * MIB
 """Any other body is JSON, and is read into memory whole."""
 
@@ -42,6 +43,8 @@ class Edge:
         """The largest body that this path takes, bytes."""
         if MANY.fullmatch(path):
             return self.max_body
+        if path == CHAT:
+            return min(self.max_body, self.max_upload * 4 // 3 + PLAIN)  # the picture is written in base64
         return min(self.max_body, self.max_upload + PLAIN) if ONE_PICTURE.fullmatch(path) else PLAIN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

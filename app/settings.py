@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 2**20
+
+
+def _address(value: str) -> str:
+    """Raises ValueError."""
+    parts = urlsplit(value)
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc or any(c.isspace() for c in value))
+    if not (plain and parts.scheme in ("http", "https") and parts.hostname) or parts.port == 0:
+        raise ValueError("must read http://host:port/path or https://…")
+    return value
 
 
 class Settings(BaseSettings):
@@ -55,6 +66,26 @@ class Settings(BaseSettings):
     chunk: int = Field(default=16, ge=1)
     """Pictures per commit in a re-inspection."""
 
+    engine_timeout: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds one reply of `transformers` or `openai` may take."""
+    transformers_model: str | None = Field(default=None, min_length=1)
+    """Folder or hub name of an image-text-to-text model in safetensors: turns the engine `transformers` on."""
+    transformers_device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|xpu|mps)$")
+    transformers_download: bool = False
+    """A hub name may be fetched from the hub; otherwise it must be in its cache."""
+    openai_url: Annotated[str, AfterValidator(_address)] | None = None
+    """Base address of an OpenAI-compatible server, such as `http://host:8000/v1`: with a model, turns the engine `openai` on."""
+    openai_model: str | None = Field(default=None, min_length=1)
+    openai_key: SecretStr | None = None
+    openai_at_once: int = Field(default=4, ge=1, le=64)
+    """Questions the server is given at the same time; eight more wait."""
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that may be asked."""
+        on = {"transformers": self.transformers_model, "openai": self.openai_url and self.openai_model}
+        return ("builtin", *(name for name, value in on.items() if value))
+
     @property
     def url(self) -> str:
         """The database, as SQLAlchemy wants it named."""
@@ -70,6 +101,5 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The variables that make the same settings again in a child process."""
         values = {name: value for name, value in self.model_dump().items() if value is not None}
-        if self.admin_key:
-            values["admin_key"] = self.admin_key.get_secret_value()
-        return {f"KENSOR_{name.upper()}": str(value) for name, value in values.items()}
+        shown = {n: v.get_secret_value() if isinstance(v, SecretStr) else str(v) for n, v in values.items()}
+        return {f"KENSOR_{name.upper()}": value for name, value in shown.items()}

@@ -9,20 +9,39 @@ from typing import Any
 
 from inspection.claims import band
 from inspection.evidence import Answer, Evidence, EvidenceItem, Verdict
+from inspection.focus import focused
 from inspection.grounding import Check
+from inspection.looking import with_pictures
 from inspection.phrases import SHA256 as PHRASES_SHA256
-from inspection.phrases import statement
+from inspection.phrases import percent, statement
 from inspection.questions import Question, QuestionRefused, understand
-from models.lmm.engines import Engine
+from inspection.sight import sight
+from models.lmm.engines import Engine, Wants
 from models.lmm.prompt import Prompt
 
-__all__ = ["MAX_SENTENCES", "MAX_TOKENS", "Listener", "QuestionRefused", "answer", "build_prompt", "evidence_items"]
+__all__ = [
+    "MAX_SENTENCES",
+    "MAX_TOKENS",
+    "SYSTEM",
+    "Listener",
+    "QuestionRefused",
+    "answer",
+    "build_prompt",
+    "evidence_items",
+    "facts",
+]
 
 MAX_TOKENS = 48
 MAX_SENTENCES = 3
 """A reply is ended after so many: small models go round in circles."""
 Listener = Callable[[str, Any], None]
 """Called with `evidence` (list of items) and `text` (a checked unit); the units joined by a space are the answer."""
+
+SYSTEM = "You report the result of a visual inspection."
+"""What the trained model is told; it was trained on these words."""
+_LISTED = 3
+_SHOWN = 3
+"""Earlier findings shown for their likeness."""
 
 _SYSTEM = (
     "You report the result of a visual inspection to a factory inspector. Use only the facts given. "
@@ -49,10 +68,13 @@ def answer(
     check reads English only.
     """
     start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
-    asked = understand(question, language)
-    items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked)
+    asked = understand(question, language, evidence.labels)
+    items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked, engine.wants)
+    if engine.wants == "pictures":
+        prompt = with_pictures(prompt, evidence)
     tell("evidence", list(items))
-    insufficient = asked.kind in ("type", "unanswerable") or (asked.kind == "history" and not evidence.history)
+    nameless = asked.kind == "type" and not any(one.label for one in evidence.named)
+    insufficient = nameless or asked.kind == "unanswerable" or (asked.kind == "history" and not evidence.history)
     check = Check(evidence, asked, statement(evidence, asked))
     own, units = "", list[str]()
 
@@ -76,9 +98,9 @@ def answer(
     return Answer(
         answer=" ".join(units),
         own_words=own.strip(),
-        kind=asked.kind,
+        kind="unanswerable" if check.refused else asked.kind,
         evidence=items,
-        grounding="insufficient" if insufficient else check.grounding,
+        grounding="insufficient" if insufficient or check.refused else check.grounding,
         agrees_with_detector=check.agrees,
         model={"name": name, "sha256": sha256},
         prompt_sha256=prompt.sha256,
@@ -86,8 +108,13 @@ def answer(
     )
 
 
-def build_prompt(evidence: Evidence, question: Question) -> Prompt:
-    """The evidence in plain words, then the question. No free text of the record (serial, lot, station) goes in."""
+def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words") -> Prompt:
+    """What an engine gets before the question: the evidence in plain words, or facts and a sight for the trained model.
+
+    No free text of the record (serial, lot, station) goes in.
+    """
+    if wants == "sight":
+        return Prompt(SYSTEM, facts(evidence), question.text, sight(evidence))
     e, n = evidence, len(evidence.findings)
     lines = [
         f"The verdict is {e.verdict}.",
@@ -97,22 +124,43 @@ def build_prompt(evidence: Evidence, question: Question) -> Prompt:
     for f in e.findings[:5]:
         lines.append(f"The finding {f.id} is at the {f.place}.")
         lines.append(f"The finding {f.id} is {band(f.area_pct)}: it covers {f.area_pct:.1f} % of the picture.")
+    lines += [f"The finding {one.finding} looks like {one.label}." for one in e.named if one.label]
     for name, limit in (("review", e.thresholds.review), ("reject", e.thresholds.reject)):
         if limit is not None:
             lines.append(f"The score is {'over' if e.raw_score >= limit else 'under'} the {name} limit.")
     return Prompt(_SYSTEM, "\n".join(["Facts:", *lines, _POLICY[e.verdict]]), question.text)
 
 
+def facts(evidence: Evidence) -> str:
+    """The recorded result as the trained model reads it: verdict, score, and the strongest findings."""
+    e, n = evidence, len(evidence.findings)
+    ratio = f"score {e.raw_score / e.thresholds.reject:.2f} of the limit" if e.thresholds.reject else "no limit"
+    if not n:
+        return f"verdict {e.verdict}, {ratio}, no finding, map highest at the {e.map_stats.peak_place}"
+    head = f"verdict {e.verdict}, {ratio}, {n} finding{'s' if n > 1 else ''}"
+    return "\n".join([head, *(f"{f.id} {f.place}, {percent(f.area_pct)} %, {band(f.area_pct)}" for f in e.findings[:_LISTED])])
+
+
 def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem, ...]:
     """What every answer on this inspection rests on; earlier inspections only where they were asked for."""
     e, m, t = evidence, evidence.map_stats, evidence.thresholds
+    picks = bool(question.focus or question.label)
+    asked = {f.id for f in focused(e, question)} if picks else set()
+    names = {one.finding: {"named": one.label, "similarity": one.similarity, "limit": one.limit} for one in e.named}
     found = [
         EvidenceItem(
             "finding",
             f.id,
-            {"place": f.place, "bbox": list(f.bbox), "area_pct": f.area_pct, "size": band(f.area_pct), "peak": f.peak},
+            {"place": f.place, "bbox": list(f.bbox), "area_pct": f.area_pct, "size": band(f.area_pct), "peak": f.peak}
+            | ({"asked": f.id in asked} if picks else {})
+            | names.get(f.id, {}),
         )
-        for f in e.findings
+        for f in sorted(e.findings, key=lambda f: f.id not in asked)
+    ]
+    examples = [
+        EvidenceItem("exemplar", near.ref, {"finding": one.finding, "label": near.label, "similarity": near.similarity})
+        for one in e.named
+        for near in one.nearest
     ]
     stats = {"max": m.max, "mean": m.mean, "peak_xy": list(m.peak_xy), "peak_place": m.peak_place}
     reference = {
@@ -124,9 +172,15 @@ def evidence_items(evidence: Evidence, question: Question) -> tuple[EvidenceItem
         "thresholds": {"review": t.review, "reject": t.reject},
     }
     past = e.history if question.kind == "history" else ()
+    alike = e.likeness.alike[:_SHOWN] if e.likeness is not None and question.kind == "history" else ()
     return (
         *found,
+        *examples,
         EvidenceItem("map_stat", "map", stats),
         EvidenceItem("reference", f"recipe:{e.recipe_number}", reference),
         *(EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"}) for h in past),
+        *(
+            EvidenceItem("history", str(h["id"]), {k: v for k, v in h.items() if k != "id"} | {"like": e.findings[0].id})
+            for h in alike
+        ),
     )

@@ -6,6 +6,7 @@ The vocabulary is closed: a word outside it (a defect type, a cause, a price, an
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from inspection.evidence import Verdict
@@ -26,10 +27,10 @@ _REGION = {"finding", "findings", "region", "regions", "standout"}
 _NEGATORS = {"no", "not", "none", "without", "free", "nothing"}
 _VERDICTS = (
     dict.fromkeys(("pass", "passes", "passed", "release", "released", "accepted"), Verdict.PASS)
-    | dict.fromkeys(("review", "person", "unsure"), Verdict.REVIEW)
+    | dict.fromkeys(("review", "personlooks", "unsure"), Verdict.REVIEW)
     | dict.fromkeys(("reject", "rejects", "rejected", "setaside"), Verdict.REJECT)
 )
-_ACTIONS = {"release", "released", "person", "setaside"}
+_ACTIONS = {"release", "released", "personlooks", "setaside"}
 _SCOPES = {"largest": "largest", "biggest": "largest", "strongest": "strongest", "highest": "strongest", "peak": "strongest"}
 _RELATIONS = dict.fromkeys(("over", "above", "exceeds"), 1) | dict.fromkeys(("under", "below", "within"), -1)
 _PRONOUNS = {"it", "its", "they", "these", "all", "both", "each"}
@@ -38,7 +39,25 @@ _PARTS = {"part", "piece", "product"}
 _THINGS = {*_PARTS, "picture", "image", "map", "detector", "verdict"}
 _LIMITS = {"limit", "threshold"}
 _RECORD = {*_LIMITS, "verdict", "score", "value"}
-"""What is written about the part: it has no defects of its own."""
+"""What is written about the part: it has no defects, places or sizes of its own."""
+_SHAPES = {"side", "corner", "number"}
+_VERBS = {
+    "is",
+    "are",
+    "be",
+    "has",
+    "have",
+    "show",
+    "shows",
+    "contain",
+    "contains",
+    "cover",
+    "covers",
+    "find",
+    "finds",
+    "lie",
+    "lies",
+}
 _SCORED = {*_PARTS, "score", "value", "it"}
 _UNSCORED = {*_LIMITS, *_DEFECT_NOUNS, *_REGION, *_SCOPES, "map"}
 _SIGHTS = {"find", "finds", "found", "detected", "show", "shows", "seen", "visible"}
@@ -53,12 +72,25 @@ _NEUTRAL = {
 _MULTI = (
     (r"\bstands? out\b", "standout"),
     (r"\bset (it |the part |this part )?aside\b", "setaside"),
+    (r"\b(?:a|the) person should (?:have a )?look(?: at (?:it|(?:the|this) (?:part|piece|product)))?\b", "personlooks"),
     (r"\bper ?cent\b", "%"),
     (r"n['’]t\b", " not"),
     (r"\bnot (?:free of|without)\b", "with"),
     (r"\bnot (?:sure|certain)\b|\buncertain\b", "unsure"),
     (r"\byou should\b", "should"),
 )
+_A_PART, _OTHER = (
+    "(?:part|piece|product)",
+    "(?:picture|image|map|detector|verdict|score|value|limit|threshold|side|corner|number)",
+)
+_FOUND = "(?:defects?|flaws?|faults?|anomaly|anomalies|findings?|regions?)"
+_CROOKED = re.compile(
+    rf"\b(?:is|are|be) (?:an?|the|this|that) (?:{_A_PART}|{_OTHER})\b"  # the defect is the part
+    rf"|\b{_A_PART} (?:is|are|be|lies?|located|found|seen)\b(?!.*\b(?:with|no|not|free|without|none)\b).*\b{_FOUND}\b"
+    rf"|\bfaults? (?:of|by|with|lies?|is with)\b"  # whose fault
+    r"|\d (?:times )?(?:over|above|under|below|within)\b"  # 18.2 over the limit, or 18.2 and over it?
+)
+"""Clauses of known words that say something else than their claims, or nothing."""
 
 
 @dataclass(slots=True)
@@ -79,6 +111,8 @@ class Claims:
     every: set[bool] = field(default_factory=set)
     relations: set[tuple[int, str]] = field(default_factory=set)
     figures: set[tuple[str, str]] = field(default_factory=set)
+    types: set[str] = field(default_factory=set)
+    """Labels of the product's exemplars."""
 
     def __or__(self, other: Claims) -> Claims:
         return Claims(*(getattr(self, f) | getattr(other, f) for f in self.__slots__))
@@ -92,17 +126,44 @@ def band(area_pct: float) -> str:
     return next(name for name, end in BANDS if area_pct < end)
 
 
-def words_of(clause: str) -> list[str]:
-    """Lower-case words, numbers and left-over characters."""
-    low = clause.lower()
+def pattern_of(label: str) -> str:
+    """A label as a text may write it, lower-case: in quotes, in the plural, `broken_large` as two words."""
+    words = [re.escape(word) for word in re.split(r"[ _-]+", label.lower())]
+    if re.search("[\u3040-\u9fff]", label):  # scripts that write no blanks between words
+        return "".join(words)
+    return rf"""(?<!\w)["“„'‘]?{"[ _-]".join(words)}(?:e?s)?["”“'’]?(?!\w)"""
+
+
+def nameable(labels: Iterable[str]) -> list[str]:
+    """The labels that a text can be read for, the longest first: none made of the grammar's own words (`defect`, `top left`)."""
+    own = {*_CELLS, *_SIZES, *_NUMBERS, *_VERDICTS, *_SCOPES, *_RELATIONS, *_DEFECT_ADJECTIVES, *_SOUND, *_NEGATORS}
+    own |= _NEUTRAL | _DEFECT_NOUNS | _REGION
+    found = [label for label in labels if not set(words_of(label.replace("_", " "))) <= own]
+    return sorted(found, key=len, reverse=True)[: len(_PRIVATE)]
+
+
+_PRIVATE = range(0xE000, 0xF000)
+"""A label within a clause becomes one character of these."""
+_LIKENESS = rf"\b(?:looks?|seems) like (?:an? |the )?(?=[{chr(0xE000)}-{chr(0xF000)}])"
+_KIND = rf"\b(?:of )?(?:the |its )?(?:type|kind)(?: is| of)? (?:an? |the )?(?=[{chr(0xE000)}-{chr(0xF000)}])"
+
+
+def words_of(clause: str, labels: Sequence[str] = ()) -> list[str]:
+    """Lower-case words, numbers and left-over characters; a label is one character of `_PRIVATE`, by its number."""
+    low = re.sub(f"[{chr(0xE000)}-{chr(0xF8FF)}]", "?", clause.lower())
+    for number, label in enumerate(labels):
+        low = re.sub(pattern_of(label), chr(_PRIVATE[number]), low)
+    if labels:
+        low = re.sub(_KIND, "is ", re.sub(_LIKENESS, "is ", low))
     for pattern, word in _MULTI:
         low = re.sub(pattern, word, low)
     return re.findall(r"f\d+\b|-(?=\d)|\d+(?:\.\d+)?|%|[a-z]+|[^\s\w-]|\w", low, re.ASCII)
 
 
-def read(clause: str, *, first: bool = False) -> Claims | None:
-    """Claims of one clause, or `None` when the grammar does not read it. `first`: it opens the reply, where yes and no answer."""
-    words, claims, i = words_of(clause), Claims(), 0
+def read(clause: str, *, first: bool = False, labels: Sequence[str] = ()) -> Claims | None:
+    """Claims of one clause, or `None` when the grammar does not read it. `first`: it opens the reply, where yes and no answer.
+    `labels`: as `nameable` gives them."""
+    words, claims, i = words_of(clause, labels), Claims(), 0
     if (
         first
         and words
@@ -115,7 +176,9 @@ def read(clause: str, *, first: bool = False) -> Claims | None:
     while i < len(words):
         word, after = words[i], words[i + 1] if i + 1 < len(words) else ""
         i += 1
-        if word in _CELLS:
+        if len(word) == 1 and ord(word) in _PRIVATE:
+            claims.types.add(labels[ord(word) - _PRIVATE[0]])
+        elif word in _CELLS:
             run = [_CELLS[word]]
             while i < len(words) and words[i] in _CELLS:
                 run.append(_CELLS[words[i]])
@@ -174,6 +237,10 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     """Add what the clause says about presence; whether the clause is sound grammar."""
     noun, adjective, sound, region = (bool(given & s) for s in (_DEFECT_NOUNS, _DEFECT_ADJECTIVES, _SOUND, _REGION))
     specific = claims.places or claims.bands or claims.percents
+    if _crooked(claims, given, words):
+        return False
+    if len(claims.types) > 1 or (claims.types and (negations or claims.counts or sound or given & _RECORD)):
+        return False
     if negations > 1 or (sound and (noun or adjective or region)) or ((noun or adjective) and region):
         return False
     if (sound or adjective) and given & {"map", "detector", "picture", "image"}:
@@ -201,6 +268,36 @@ def _polarity(claims: Claims, given: set[str], words: list[str], negations: int)
     if region:
         claims.regions.add(not negations and not none)
     return True
+
+
+def _crooked(claims: Claims, given: set[str], words: list[str]) -> bool:
+    """Whether known words stand so that the clause speaks of something else than of this part and its findings."""
+    noun, region = bool(given & _DEFECT_NOUNS), bool(given & _REGION)
+    judged, decided = bool(given & (_SOUND | _DEFECT_ADJECTIVES)), bool(claims.verdicts or claims.actions)
+    for at, word in enumerate(words):
+        if word in _PARTS and at:  # "no part", "any product", "the largest piece": not this one; "a good part" may be
+            before = words[at - 1]
+            if before in _SOUND | _DEFECT_ADJECTIVES and at > 1:
+                if words[at - 2] not in {"a", "the", "this", "that"}:
+                    return True
+            elif before not in {"the", "this", "that", "release", "reject", "pass"}:
+                return True
+    if judged and (given & _EVERY or "none" in given):
+        return True
+    if (claims.places or claims.bands or claims.percents) and given & (_RECORD | _SHAPES) - {"verdict"} and not (noun or region):
+        return True
+    if claims.counts and not (noun or region) and given & (_THINGS | _RECORD | {"side", "corner", "area", "size"}):
+        return True
+    if decided and given & (_RECORD | {"map", "picture", "image"}) - {"verdict"}:
+        return True
+    if decided and "detector" in given and not given & (_PARTS | {"unsure"}):
+        return True
+    return bool(_CROOKED.search(" ".join(words)))
+
+
+def says_nothing(claims: Claims, clause: str) -> bool:
+    """Whether a clause that was read makes a statement of which the grammar has no claim."""
+    return not claims and bool(_VERBS & set(words_of(clause)))
 
 
 def _place(run: list[str]) -> str | None:

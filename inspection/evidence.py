@@ -132,6 +132,47 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A labelled example that a finding was held against."""
+
+    ref: str
+    """The exemplar's id."""
+    label: str
+    similarity: float
+    """Cosine of the two features."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What a finding is called by the product's labelled examples."""
+
+    finding: str
+    label: str | None
+    """`None`: unlike anything labelled."""
+    votes: int
+    """How many of the nearest bear the label most of them bear."""
+    similarity: float
+    """To the nearest."""
+    limit: float
+    """Under it a finding is unlike anything labelled."""
+    nearest: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How the strongest finding compares with the strongest ones of earlier inspections that were not passed."""
+
+    finding: str
+    compared: int
+    left_out: int
+    """Earlier ones that were not looked at."""
+    limit: float
+    """The similarity from which on two findings are called alike."""
+    alike: tuple[dict[str, Any], ...]
+    """The most alike first, whether over the limit or not: `id`, `finding`, `created_at`, `verdict`, `similarity`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What an answer may rest on: one inspection as it was recorded. Built from stored rows; no expert runs again."""
 
@@ -158,6 +199,12 @@ class Evidence:
     image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     """The picture, RGB `[H, W, 3]`."""
     map: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    labels: tuple[str, ...] = ()
+    """Names that people gave to findings of the product: its exemplars'."""
+    named: tuple[Naming, ...] = ()
+    """What the strongest findings are called by the exemplars; empty where nobody asked, or there are none."""
+    likeness: Likeness | None = None
+    """`None` where nobody asked, or there is nothing to compare."""
     references: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False)
     """Normal pictures of the product, RGB `[H, W, 3]` each: those that its recipe keeps."""
 

@@ -6,11 +6,13 @@ A sentence is delivered only when the grammar of claims.py reads every word of i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from inspection.claims import Claims, band, read
+from inspection.claims import Claims, band, nameable, read, says_nothing
 from inspection.evidence import Evidence, Finding, Verdict
+from inspection.focus import focused
+from inspection.phrases import statement
 from inspection.questions import Question
 
 
@@ -33,6 +35,7 @@ class ClaimSet:
         pool = self._pool(claims)
         return (
             pool is not None
+            and self._bears_types(claims, pool)
             and self._bears_places(claims, pool)
             and self._bears_sizes(claims, pool)
             and all(self._bears_relation(*r) for r in claims.relations)
@@ -49,6 +52,18 @@ class ClaimSet:
         if claims.scopes == {"largest"}:
             return (max(found, key=lambda f: f.area_px),) if found else None
         return found[:1] if claims.scopes else found
+
+    def _bears_types(self, claims: Claims, pool: tuple[Finding, ...]) -> bool:
+        """One type, of every finding spoken of that was named at all; without ids and scopes, of every one that was."""
+        if not claims.types:
+            return True
+        at = {f.id for f in pool if not claims.places or f.place in claims.places}
+        if len(claims.types) > max(len(claims.ids), 1):
+            return False
+        names = {one.finding: one.label for one in self.evidence.named}
+        if (claims.ids or claims.scopes or claims.every) and not at <= set(names):
+            return False
+        return {names[one] for one in at if one in names} == claims.types
 
     def _bears_places(self, claims: Claims, pool: tuple[Finding, ...]) -> bool:
         if claims.counts and (claims.scopes or claims.ids):
@@ -96,14 +111,20 @@ def _rounds(truth: float, said: str) -> bool:
 
 
 def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
-    """Whether claims already borne say what the question asks for, of every finding."""
+    """Whether claims already borne say what the question asks for, of every finding that it asks about."""
     found = evidence.findings
+    if question.kind == "type":
+        labels = {one.label for one in evidence.named}
+        return bool(labels) and claims.types == labels
     if question.kind == "yes_no":
         return bool(claims.answers or claims.present or claims.verdicts)
     if question.kind == "action":
         return bool(claims.actions)
     if not found and question.kind in ("place", "count", "size"):
         return claims.counts == {0} or False in claims.regions or False in claims.present
+    found = focused(evidence, question)
+    if not found and question.kind in ("place", "count", "size"):
+        return False
     if question.kind == "place":
         return claims.places >= {f.place for f in found}
     if question.kind == "count":
@@ -113,6 +134,11 @@ def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
     return bool(claims.present or claims.verdicts) and (not found or bool(claims.places or claims.counts))
 
 
+_REFUSED = re.compile(
+    r"\bcan(?:not| not|['’]t) be (?:answered|said|told|known|determined|seen|named)\b"
+    r"|\b(?:i|we) (?:cannot|can not|can['’]t|do not|don['’]t|am unable to|are unable to) (?:know|say|tell|answer|see)\b",
+    re.IGNORECASE,
+)
 STATED = ("type", "history", "unanswerable")
 """Kinds that the grammar has no claims for: the checked statement answers, whatever the model says."""
 
@@ -122,9 +148,12 @@ class Check:
 
     def __init__(self, evidence: Evidence, question: Question, statement: str) -> None:
         self._set, self._question, self._statement = ClaimSet(evidence), question, statement
-        self._only = question.kind in STATED
+        named = question.kind == "type" and any(one.label for one in evidence.named)
+        self._only = question.kind in STATED and not named
+        self._labels = nameable(evidence.labels) if evidence.named else []
         self._rest, self._sentences, self._dropped, self._kept = "", 0, False, list[str]()
-        self._stated = False
+        self._stated = self.refused = False
+        """`refused`: the model itself said that the question has no answer here."""
         self._claims = Claims()
         self.opinions: set[bool] = set()
         """What the model itself said about presence, borne or not."""
@@ -169,7 +198,8 @@ class Check:
         return decided is None or (not decided) not in self.opinions
 
     def _names_type(self) -> bool:
-        return self._question.names_type and self._question.kind in ("place", "count", "size")
+        asked = self._question
+        return (asked.names_type or asked.label is not None) and asked.kind in ("place", "count", "size")
 
     def _sentence(self, sentence: str) -> list[str]:
         sentence = sentence.strip()
@@ -177,6 +207,10 @@ class Check:
             return []
         first = self._sentences == 0
         self._sentences += 1
+        if first and not self._only and _REFUSED.search(sentence):
+            self._only = self.refused = self._dropped = True
+            self._statement = statement(self._set.evidence, replace(self._question, kind="unanswerable"))
+            return [self._state()]
         kept, claims, whole = self._longest(sentence, first)
         if self._only or not kept or kept in self._kept:
             self._dropped = True
@@ -198,7 +232,8 @@ class Check:
         cuts = [m.span() for m in re.finditer(r"\s*[,;:]\s+|\s+(?=(?:and|but|which|because|with)\b)", sentence)]
         edges = [(0, 0), *cuts, (len(sentence), len(sentence))]
         clauses = [sentence[a:b].rstrip(".!") for (_, a), (b, _) in pairwise(edges)]
-        parsed = [read(c.removeprefix("and ").removeprefix("but "), first=first and i == 0) for i, c in enumerate(clauses)]
+        bare = [c.removeprefix("and ").removeprefix("but ") for c in clauses]
+        parsed = [read(c, first=first and i == 0, labels=self._labels) for i, c in enumerate(bare)]
         for claims in parsed:
             if claims:
                 decisions = claims.verdicts | claims.actions
@@ -207,8 +242,8 @@ class Check:
                 self.opinions |= {said == (self._question.sense > 0) for said in claims.answers}
         for n in range(len(clauses), 0, -1):
             union = Claims()
-            for claims in parsed[:n]:
-                if claims is None:
+            for claims, clause in zip(parsed[:n], clauses[:n], strict=True):
+                if claims is None or says_nothing(claims, clause):
                     break
                 union |= claims
             else:

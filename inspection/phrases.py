@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from inspection.claims import band
-from inspection.evidence import Evidence, Verdict
+from inspection.evidence import Evidence, Finding, Naming, Verdict
+from inspection.focus import focused
 from inspection.questions import Question
 
 _FILE = Path(__file__).with_name("phrases.toml").read_bytes()
@@ -21,7 +22,8 @@ _LISTED = 5
 
 
 def statement(evidence: Evidence, question: Question) -> str:
-    """The checked statement that answers a question of this kind, in its language. No free text of the record goes in."""
+    """The checked statement that answers a question of this kind, in its language. No free text of the record goes in but the
+    labels of exemplars, in quotes."""
     return (" " if question.language != "ja" else "").join(_Speaker(evidence, question).sentences())
 
 
@@ -45,9 +47,9 @@ class _Speaker:
             return [*self._lead(), verdict, *([self._findings()] if self.e.findings else [])]
         if kind in ("place", "count", "size"):
             no_defect = [verdict] if self.e.verdict is not Verdict.REJECT else []
-            return [*no_defect, self._findings(), *self._highest(), *([self.say("type")] if self.q.names_type else [])]
+            return [*no_defect, *self._chosen(), *self._highest()]
         if kind == "type":
-            return [self.say("type"), verdict, self._findings()]
+            return [*(self._names() if self.e.labels else [self.say("type")]), verdict, self._findings()]
         if kind == "action":
             listed = ", ".join(f.id for f in self.e.findings)
             return [self.say(f"do_{self.e.verdict}", ids=self.say("ids", ids=listed) if listed else "")]
@@ -56,6 +58,31 @@ class _Speaker:
         if kind == "unanswerable":
             return [self.say("unanswerable"), verdict]
         return [verdict, self._findings(), *self._highest(), *self._ratio()]
+
+    def _chosen(self) -> list[str]:
+        """The findings asked about, and what is known of the type that the question names."""
+        label, found = self.q.label, focused(self.e, self.q)
+        typed = [self.say("no_label", labels=", ".join(self.e.labels[:_LISTED]))] if self.e.labels else [self.say("type")]
+        typed = typed if self.q.names_type and label is None else []
+        if not self.e.findings or not (label or self.q.focus):
+            return [self._findings(), *typed]
+        if not found:
+            return [self.say("no_such", label=label), *self._names(), self._findings()]
+        ids = {one.id for one in found} if label else set()
+        listed = ", ".join(self._entry(one) for one in found[:_LISTED])
+        return [*self._names(ids), self.say(self.q.focus or "look", list=listed), *typed]
+
+    def _names(self, ids: set[str] | None = None) -> list[str]:
+        """What the named findings (of these) are called."""
+        return [self._name(one) for one in self.e.named if ids is None or one.finding in ids]
+
+    def _name(self, one: Naming) -> str:
+        if not one.nearest:
+            return self.say("labelled", id=one.finding, label=one.label)
+        if one.label is None:
+            return self.say("unlike", id=one.finding, similarity=f"{one.similarity:.2f}", limit=f"{one.limit:.2f}")
+        key = "named_one" if len(one.nearest) == 1 else "named"
+        return self.say(key, id=one.finding, label=one.label, votes=one.votes, of=len(one.nearest))
 
     def _lead(self) -> list[str]:
         if self.q.sense == 0 or self.e.verdict is Verdict.REVIEW:
@@ -66,13 +93,13 @@ class _Speaker:
         found = self.e.findings
         if not found:
             return self.say("none")
-        entries = [
-            self.say("entry", id=f.id, place=self.place(f.place), band=self.band(f.area_pct), pct=percent(f.area_pct))
-            for f in found[:_LISTED]
-        ]
+        entries = [self._entry(f) for f in found[:_LISTED]]
         if len(found) > _LISTED:
             entries.append(self.say("more", n=len(found) - _LISTED))
         return self.say("one" if len(found) == 1 else "many", n=len(found), list=", ".join(entries))
+
+    def _entry(self, f: Finding) -> str:
+        return self.say("entry", id=f.id, place=self.place(f.place), band=self.band(f.area_pct), pct=percent(f.area_pct))
 
     def _highest(self) -> list[str]:
         return [] if self.e.findings else [self.say("highest", place=self.place(self.e.map_stats.peak_place))]
@@ -91,7 +118,17 @@ class _Speaker:
             there = [h for h in past if place in h.get("places", ())]
             date = str(there[0]["created_at"])[:10] if there else ""
             said.append(self.say("same" if there else "never", n=len(there), place=self.place(place), date=date))
-        return said
+        return [*said, *self._likeness()]
+
+    def _likeness(self) -> list[str]:
+        like = self.e.likeness
+        if like is None or not like.alike:
+            return []
+        best, n = like.alike[0], sum(one["similarity"] >= like.limit for one in like.alike)
+        figures = {"similarity": f"{best['similarity']:.2f}", "limit": f"{like.limit:.2f}", "date": str(best["created_at"])[:10]}
+        told = {"id": like.finding, "compared": like.compared, "n": n, "finding": best["finding"]} | figures
+        rest = [self.say("left_out", n=like.left_out)] if like.left_out else []
+        return [self.say("alike" if n else "unalike", **told), *rest]
 
 
 def percent(area_pct: float) -> str:

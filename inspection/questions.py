@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inspection.claims import nameable, pattern_of
 from inspection.evidence import InspectionError
 
 MAX_CHARACTERS = 2000
@@ -30,6 +33,10 @@ class Question:
     """What "yes" would say: +1 there is a defect, -1 the part is sound, 0 neither."""
     names_type: bool
     """It takes a defect type (a scratch, a crack) for granted."""
+    focus: str = ""
+    """`first`, `largest`, `smallest`: it asks about one finding; empty: about all."""
+    label: str | None = None
+    """The exemplars' label that it names."""
 
 
 _FILE = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
@@ -42,21 +49,37 @@ def _any(patterns: list[str]) -> re.Pattern[str]:
 _DEFECT, _SOUND, _NONE, _TYPES, _PART, _ABOUT_VERDICT, _INJECTION = (
     _any(_FILE[name]) for name in ("defect", "sound", "none", "types", "part", "about_verdict", "injection")
 )
+_UNCLEAR, _PRESENCE_ASKED = _any(_FILE["unclear"]), _any(_FILE["presence_asked"])
+_ENGLISH, _FOREIGN = set(_FILE["english"]), set(_FILE["foreign"])
+_FOCUS = [(name, _any(patterns)) for name, patterns in _FILE["focus"].items()]
 _RULES: list[tuple[str, re.Pattern[str]]] = [
     (rule["kind"], _any(rule["any"] + (_FILE["types"] if rule["kind"] == "type" else []))) for rule in _FILE["rule"]
 ]
 
 
-def understand(text: str, language: str | None = None) -> Question:
-    """Kind, language and sense of a question; raises `QuestionRefused` when empty or longer than 2,000 characters."""
+def understand(text: str, language: str | None = None, labels: Sequence[str] = ()) -> Question:
+    """Kind, language, sense and focus of a question; `labels`: names that the product's exemplars bear.
+
+    Raises `QuestionRefused` when empty or longer than 2,000 characters.
+    """
     text = "".join(c if c.isprintable() else " " for c in text).strip()
     if not text:
         raise QuestionRefused("the question is empty", limit=MAX_CHARACTERS)
     if len(text) > MAX_CHARACTERS:
         raise QuestionRefused(f"the question has {len(text)} characters, more than {MAX_CHARACTERS}", limit=MAX_CHARACTERS)
-    low = text.lower()
-    kind = _kind(low)
-    return Question(text, kind, _language(low, language), _sense(low) if kind == "yes_no" else 0, bool(re.search(_TYPES, low)))
+    low = unicodedata.normalize("NFKC", text).lower()
+    kind, spoken = _kind(low), _language(low, language)
+    if spoken == "en" and kind != "unanswerable" and _is_foreign(low):
+        kind = "description"
+    label = next((one for one in nameable(labels) if re.search(pattern_of(one), low)), None)
+    if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
+        kind = "type"
+    sense = _settled_sense(low) if kind == "yes_no" else 0
+    return Question(text, kind, spoken, sense, bool(re.search(_TYPES, low)), _focus(low, kind), label)
+
+
+def _focus(low: str, kind: str) -> str:
+    return next((name for name, pattern in _FOCUS if kind in ("place", "size") and pattern.search(low)), "")
 
 
 def _kind(low: str) -> str:
@@ -79,6 +102,27 @@ def _sense(low: str) -> int:
     if sound:
         return 0 if negated else -1
     return -1 if negated else 1
+
+
+def _settled_sense(low: str) -> int:
+    """The one sense of all sentences that ask for presence and nothing more; 0 for any other question, and for no question."""
+    if not _PRESENCE_ASKED.search(low):
+        return 0
+    low = re.sub(r"^\W*(and|but|so)\b|\b(yes or no|or not|even (one|a|the)( small| tiny| little)?)\b", " ", low)
+    asked = [part for part in re.split(r"[?.!;]+", low) if part.strip()]
+    if any(_UNCLEAR.search(part) or _TYPES.search(part) or len(_NONE.findall(part)) > 1 for part in asked):
+        return 0
+    senses = {_sense(part) for part in asked if _DEFECT.search(part) or _SOUND.search(part)}
+    return senses.pop() if len(senses) == 1 else 0
+
+
+def _is_foreign(low: str) -> bool:
+    """Whether a text is in another script, or has more words of other languages than of English."""
+    letters = [c for c in low if c.isalpha()]
+    if 2 * sum("LATIN" not in unicodedata.name(c, "") for c in letters) > len(letters):
+        return True
+    words = re.findall(r"[^\W\d_]+", low)
+    return sum(w in _FOREIGN for w in words) > sum(w in _ENGLISH for w in words)
 
 
 _GERMAN = set(_FILE["german"])

@@ -165,6 +165,13 @@ def region(folder: Path) -> Region | None:
         raise RecipeRefused(f"The recipe's arrays cannot be read: {error}") from error
 
 
+def normals(folder: Path) -> list[bytes]:
+    """The normal pictures among the golden ones, PNG; none where the recipe was made without any. Raises RecipeRefused."""
+    recipe = _parse(_read(folder, DOCUMENT, MAX_DOCUMENT))
+    kept = [one.file for one in recipe.golden if one.kind == "normal"] if recipe.normals else []
+    return [_read(folder, name, int(recipe.files[name]["bytes"])) for name in kept]
+
+
 def export_file(folder: Path, path: Path) -> Path:
     """The recipe as one zip file (stored, not compressed; the same recipe gives the same bytes), written in one step."""
     recipe = load(folder)

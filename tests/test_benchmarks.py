@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, experts, large, many, promises
+from benchmarks import accuracy, experts, large, many, naming, promises
 from inspection.drawn import write
 from inspection.options import EnrolOptions
 
@@ -56,6 +56,14 @@ def test_promises_are_held_against_fresh_parts(tmp_path: Path) -> None:
     assert row["asked"] == {"overkill": 0.01, "over_review": 0.05}
     for name in ("overkill", "over_review", "recall", "image_auroc"):
         assert 0 <= row[name]["least"] <= row[name]["mean"] <= row[name]["largest"] <= 1
+
+
+def test_names_are_held_against_the_folders(tmp_path: Path) -> None:
+    write(tmp_path / "cap", 3, 6, 4, 128)
+    rows = list(naming.run([tmp_path], shots=5, seeds=2))
+    assert {row["each"] for row in rows} <= {1, 2} and rows
+    for row in rows:
+        assert row["types"] >= 2 and 0 <= row["accuracy"][1] <= row["accuracy"][0] <= row["accuracy"][2] <= 1
 
 
 def test_large_pictures_are_judged_in_tiles_and_whole() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from app.cli import inspections, jobs, keys, processes, products, recipes, tools, weights
+from app.cli import answers, inspections, jobs, keys, processes, products, recipes, tools, weights
 from app.cli.output import refuse
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Industrial visual inspection: normal pictures in, calibrated verdicts, anomaly maps and answered questions out.",
 )
-for part in (processes, products, recipes, inspections, jobs, weights, keys, tools):
+for part in (processes, products, recipes, inspections, jobs, weights, keys, tools, answers):
     part.register(app)
 
 

@@ -1,7 +1,8 @@
-"""kensor inspect | ask | drift."""
+"""kensor inspect | ask | answers pairs | drift."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,9 @@ def register(app: typer.Typer) -> None:
     app.command()(inspect)
     app.command()(ask)
     app.command()(drift)
+    answers = typer.Typer(no_args_is_help=True, help="What people said of answers.")
+    answers.command("pairs")(pairs)
+    app.add_typer(answers, name="answers")
 
 
 def inspect(
@@ -92,10 +96,11 @@ def ask(
     inspection: Annotated[str | None, typer.Option(metavar="ID", help="A recorded inspection.")] = None,
     product: Annotated[str | None, typer.Option(help="With --image: inspect this picture first.")] = None,
     image: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
-    engine: Annotated[str, typer.Option(help="What answers.")] = "builtin",
+    engine: Annotated[str, typer.Option(help="What answers: builtin, or transformers, openai once set up.")] = "builtin",
     as_json: Json = False,
 ) -> None:
     """Ask about a recorded inspection, or about a picture that is inspected first. The answer is on the record."""
+    from app import engines
     from app.schemas.fields import InspectFields
     from app.schemas.questions import QuestionIn
     from app.security import Principal
@@ -104,17 +109,41 @@ def ask(
     caller = Principal(BY, BY, "admin")
     if (inspection is None) == (product is None or image is None):
         raise typer.BadParameter("give --inspection ID, or --product P with --image FILE")
-    if engine != "builtin":
-        raise Refused(f"There is no engine `{engine}`; there is builtin.", "unknown_engine")
+    body = checked(QuestionIn, question=question, engine=engine)
     with record() as ctx:
+        engines.check(ctx.settings, engine)  # before a picture is inspected for it
         if inspection is None:
             assert product is not None and image is not None
             inspection = inspections.inspect(ctx, product, image.read_bytes(), InspectFields(), caller)["id"]
-        answer = questions.ask(ctx, inspection, checked(QuestionIn, question=question), caller)
+        answer = questions.ask(ctx, inspection, body, caller)
     lines = [answer["answer"], f"  ({answer['grounding']}, {answer['kind']}, about inspection {inspection})"]
     if answer["own_words"] != answer["answer"]:
         lines.append(f"  the model's own words: {answer['own_words']}")
     show(answer | {"inspection_id": inspection}, as_json, lines)
+
+
+def pairs(
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write here instead of stdout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a line for each pair.")] = False,
+) -> None:
+    """Votes and edits on answers as preference pairs to train on: one JSON object a line, newest first."""
+    from app.schemas.questions import PairView
+    from app.services import preferences
+
+    found: list[dict[str, Any]] = []
+    with record() as ctx, ctx.database.read() as session:
+        after: str | None = None
+        while True:
+            page, after = preferences.listed(session, after, 500)
+            found += [PairView.model_validate(pair).model_dump(mode="json") for pair in page]
+            if after is None:
+                break
+    lines = [json.dumps(pair, ensure_ascii=False) for pair in found]
+    if out is None:
+        show(found, as_json, lines)
+        return
+    out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    show({"file": str(out), "pairs": len(found)}, as_json, [f"{out}: {len(found)} pairs"])
 
 
 def drift(

@@ -1,4 +1,4 @@
-"""kensor product roi."""
+"""kensor product roi | exemplars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import Json, Refused, checked, record, show
+from app.cli.output import BY, Json, Refused, checked, record, show
 
 if TYPE_CHECKING:
     from app.schemas.regions import RegionIn
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(no_args_is_help=True, help="Products.")
-    group.callback()(lambda: None)  # so that one command stays a command of the group
     group.command("roi")(roi)
+    group.command("exemplars")(exemplars)
     app.add_typer(group, name="product")
 
 
@@ -72,3 +72,35 @@ def read(path: Path, json_wanted: bool) -> bytes | RegionIn:
 def words(region: dict[str, Any]) -> str:
     """A region in a line."""
     return f"{region['share']:.1%} of {region['width']} × {region['height']} pixels looked at, mask {region['sha256'][:12]}"
+
+
+def exemplars(
+    product: str,
+    add: Annotated[str | None, typer.Option(metavar="INSPECTION", help="Label a finding of this inspection.")] = None,
+    finding: Annotated[str, typer.Option(help="Which one.")] = "f1",
+    label: Annotated[str, typer.Option(help="What it is: crack, stain …")] = "",
+    test: Annotated[bool, typer.Option("--test", help="Into the locked pool that only tests the naming.")] = False,
+    remove: Annotated[str | None, typer.Option(metavar="ID", help="Forget a label.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show, add or remove labelled findings; the next finding like one is named so."""
+    from app.schemas.exemplars import ExemplarIn, ExemplarView
+    from app.services import exemplars as service
+
+    if add is not None and remove is not None:
+        raise typer.BadParameter("give one of --add and --remove")
+    with record() as ctx:
+        if add is not None:
+            body = checked(ExemplarIn, inspection_id=add, finding=finding, label=label, pool="test" if test else "exemplar")
+            service.add(ctx, product, body, BY)
+        if remove is not None:
+            with ctx.database.write() as session:
+                service.remove(session, product, remove)
+        with ctx.database.read() as session:
+            rows, _, summary = service.listed(session, product, None, None, 500)
+    items = [ExemplarView.model_validate(row) for row in rows]
+    lines = [f"{one.label:<20} {one.pool:<9} {one.finding:<4} of {one.inspection_id}  [{one.id}]" for one in items]
+    tested = summary["test"]
+    if tested:
+        lines.append(f"of {tested['n']} in the test pool {tested['named']} are named, {tested['right']} rightly")
+    show({"product": product, "items": items, **summary}, as_json, lines or [f"{product}: no finding is labelled."])

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     bench.command("many")(bench_many)
     bench.command("accuracy")(bench_accuracy)
     bench.command("promises")(bench_promises)
+    bench.command("naming")(bench_naming)
     app.add_typer(bench, name="bench")
     app.command()(demo)
 
@@ -203,6 +204,18 @@ def bench_promises(
     from inspection.options import EnrolOptions
 
     _lines(run(folder, EnrolOptions(backbone=backbone), draws))
+
+
+def bench_naming(
+    folders: Annotated[list[Path], typer.Argument(exists=True, help="In the MVTec AD convention, or holding several such.")],
+    shots: Annotated[int, typer.Option(min=3, help="Normals of the expert.")] = 16,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the labelled examples.")] = 20,
+    paint: Annotated[bool, typer.Option("--paint", help="Defects painted into the good pictures, and into drawn parts.")] = False,
+) -> None:
+    """Defects named by 1, 2 and 4 labelled ones of each type, beside nearest colour and the most common: a JSON line each."""
+    from benchmarks.naming import run
+
+    _lines(run(folders, shots, seeds, paint))
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> None:

@@ -6,7 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import JSON, CheckConstraint, DateTime, ForeignKey, Index, MetaData, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -213,6 +224,29 @@ class Review(Row):
     reviewer: Mapped[str] = mapped_column(String(100))
     key_id: Mapped[str | None] = mapped_column(Id)
     __table_args__ = (UniqueConstraint("inspection_id", "revision"), one_of("decision", "pass", "reject"))
+
+
+class Exemplar(Row):
+    """A finding with the name a person gave it: in the pool that names the next ones, or in the locked one that tests them."""
+
+    __tablename__ = "exemplars"
+    product_id: Mapped[str] = mapped_column(ForeignKey("products.id"))
+    inspection_id: Mapped[str] = mapped_column(ForeignKey("inspections.id"))
+    image_sha256: Mapped[str] = mapped_column(Sha)
+    """Of its picture: no picture may stand in both pools."""
+    finding: Mapped[str] = mapped_column(String(16))
+    label: Mapped[str] = mapped_column(String(40))
+    pool: Mapped[str] = mapped_column(String(8))
+    feature: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """float16, little-endian; `None`: made when it is first needed."""
+    made_by: Mapped[str | None] = mapped_column(Sha)
+    """Digest of the weights and the way that made the feature; where it is another than today's, the feature is made again."""
+    created_by: Mapped[str] = mapped_column(String(100))
+    __table_args__ = (
+        UniqueConstraint("inspection_id", "finding"),
+        one_of("pool", "exemplar", "test"),
+        Index(None, "product_id", "id"),
+    )
 
 
 class Question(Row):

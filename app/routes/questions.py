@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -14,12 +13,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.context import Context
-from app.dependencies import Ctx, Operator, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer, Write
 from app.errors import describe
 from app.routes import STREAM, After, Limit, event
+from app.routes.telling import told, whole
 from app.schemas.common import Page
-from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, QuestionIn, QuestionView
-from app.services import questions
+from app.schemas.questions import AnswerOut, FeedbackIn, FeedbackView, PairView, QuestionIn, QuestionView
+from app.services import preferences, questions
 
 router = APIRouter(prefix="/v1", tags=["questions"])
 
@@ -31,36 +31,16 @@ async def ask(inspection_id: RowId, body: QuestionIn, request: Request, ctx: Ctx
     if body.stream:
         request_id = request.scope.get("kensor.request_id", "")
         return StreamingResponse(_events(ctx, question_id, request_id), media_type="text/event-stream", headers=STREAM)
-    return JSONResponse(await run_in_threadpool(questions.answer, ctx, question_id), 201)
+    return JSONResponse(await whole(ctx, question_id, request), 201)
 
 
 async def _events(ctx: Context, question_id: str, request_id: str) -> AsyncIterator[bytes]:
-    loop, left = asyncio.get_running_loop(), threading.Event()
-    told: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
-
-    def tell(kind: str, value: Any) -> None:
-        if left.is_set():
-            raise questions.Interrupted
-        loop.call_soon_threadsafe(told.put_nowait, (kind, _plain(value)))
-
-    def work() -> None:
-        try:
-            last: tuple[str, Any] = ("done", questions.answer(ctx, question_id, tell))
-        except questions.Interrupted:
-            return
-        except Exception as error:
-            _, code, message, details = describe(error)
-            last = ("error", {"code": code, "message": message, "request_id": request_id, "details": details})
-        loop.call_soon_threadsafe(told.put_nowait, last)
-        loop.call_soon_threadsafe(told.put_nowait, None)
-
-    running = loop.run_in_executor(None, work)
-    try:
-        while (item := await told.get()) is not None:
-            yield event(*item)
-        await running
-    finally:
-        left.set()  # a client that leaves ends the generation at its next word
+    async with aclosing(told(ctx, question_id)) as events:
+        async for kind, value in events:
+            if kind == "error":
+                _, code, message, details = describe(value)
+                value = {"code": code, "message": message, "request_id": request_id, "details": details}
+            yield event(kind, _plain(value))
 
 
 def _plain(value: Any) -> Any:
@@ -80,3 +60,10 @@ def listed(inspection_id: RowId, session: Read, caller: Viewer, cursor: After = 
 def feedback(answer_id: RowId, body: FeedbackIn, session: Write, caller: Operator) -> FeedbackView:
     """Say what you think of an answer, or how it should read."""
     return FeedbackView.model_validate(questions.feedback(session, answer_id, body, caller.name))
+
+
+@router.get("/answers/preferences")
+def preference_pairs(session: Read, caller: Engineer, cursor: After = None, limit: Limit = 200) -> Page[PairView]:
+    """Votes and edits as pairs to train on, newest first. A page holds the pairs of `limit` votes and edits: it may be empty."""
+    found, following = preferences.listed(session, cursor, limit)
+    return Page(items=[PairView.model_validate(pair) for pair in found], next_cursor=following)

@@ -20,7 +20,7 @@ class QuestionIn(Body):
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(printable)]
     conversation_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
     language: Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^[a-z]{2}(-[a-z]{2})?$")] | None = None
-    engine: Literal["builtin"] = "builtin"
+    engine: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = "builtin"
     stream: bool = False
 
 
@@ -88,3 +88,31 @@ class FeedbackView(View):
     edit: str | None
     created_by: str
     created_at: datetime
+
+
+class OriginView(View):
+    """The answer that one side of a pair was."""
+
+    id: str
+    own_words: str
+    grounding: str
+    model: dict[str, Any]
+    prompt_sha256: str
+
+
+class PairView(View):
+    """One preference: of two texts that answer the same question on the same evidence, people chose one."""
+
+    source: Literal["edit", "votes"]
+    prompt: str
+    chosen: str
+    rejected: str
+    who: list[str]
+    when: datetime
+    product: str
+    inspection_id: str
+    kind: str
+    evidence: list[EvidenceView]
+    chosen_answer: OriginView | None
+    """None: a person wrote it."""
+    rejected_answer: OriginView

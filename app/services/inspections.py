@@ -235,7 +235,12 @@ def _split(cursor: str | None) -> tuple[float, str] | None:
 
 def anomaly_map(ctx: Context, row: Inspection) -> np.ndarray:
     """The stored map `[H, W]`, float32, raw units."""
-    return np.asarray(np.load(io.BytesIO(ctx.store.get(row.map_sha256)), allow_pickle=False))
+    return read_map(ctx, row.map_sha256)
+
+
+def read_map(ctx: Context, sha256: str) -> np.ndarray:
+    """A stored map by its digest."""
+    return np.asarray(np.load(io.BytesIO(ctx.store.get(sha256)), allow_pickle=False))
 
 
 def findings(row: Inspection) -> tuple[Finding, ...]:

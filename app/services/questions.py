@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
+from app import engines
 from app.context import Context
 from app.db.queries import inspections as inspection_queries
 from app.db.queries import questions as queries
@@ -16,13 +18,17 @@ from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, n
 from app.errors import Invalid, NotFound, describe
 from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
-from app.services import inspections
+from app.services import exemplars, inspections, likenesses, recipes
 from inspection import evidence as domain
-from inspection.image import decode
+from inspection.image import Pixels, decode
+from inspection.questions import understand
+from inspection.recipe import normals
 
 HISTORY = 20
 FORGOTTEN = timedelta(minutes=15)
 Listener = Callable[[str, Any], None]
+Array = TypeVar("Array")
+log = logging.getLogger("kensor")
 
 
 class Interrupted(Exception):
@@ -31,6 +37,7 @@ class Interrupted(Exception):
 
 def open_question(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> str:
     """Put the question on record before anybody thinks about it; returns its id."""
+    engines.check(ctx.settings, body.engine)
     with ctx.database.write() as session:
         inspections.get(session, inspection_id)
         if body.conversation_id is not None:
@@ -55,10 +62,13 @@ def answer(ctx: Context, question_id: str, listener: Listener | None = None) -> 
     with ctx.database.read() as session:
         question = queries.get(session, question_id)
         assert question is not None
-        row = inspections.get(session, question.inspection_id)
-        evidence = evidence_of(ctx, session, row)
+    language, engine = question.language or None, question.engine
     try:
-        given = ctx.answerer.answer(evidence, question.question, language=question.language or None, on_event=listener)
+        with ctx.database.read() as session:
+            row = inspections.get(session, question.inspection_id)
+            evidence = evidence_of(ctx, session, row)
+        evidence = _looked_at(ctx, row, evidence, question)
+        given = ctx.answerer.answer(evidence, question.question, language=language, engine=engine, on_event=listener)
     except Interrupted:
         close(ctx, question_id, "interrupted", None)
         raise
@@ -95,8 +105,9 @@ def abandon(session: Session) -> int:
 
 
 def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evidence:
-    """What an answer may rest on: the stored row, picture and map. No expert runs again."""
-    picture = decode(ctx.store.get(row.image_sha256), limits=ctx.limits)
+    """What an answer may rest on: the stored row, picture and map. No expert runs again.
+
+    A picture or map that is gone from the store is left out: the row says what was found, and answers rest on that."""
     history = tuple(
         {
             "id": past.id,
@@ -126,9 +137,37 @@ def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evide
         lot=row.lot,
         station=row.station,
         history=history,
-        image=picture.pixels,
-        map=inspections.anomaly_map(ctx, row),
+        labels=exemplars.labels(session, row),
+        image=_kept(lambda: decode(ctx.store.get(row.image_sha256), limits=ctx.limits).pixels),
+        map=_kept(lambda: inspections.anomaly_map(ctx, row)),
+        references=_references(ctx, row),
     )
+
+
+def _references(ctx: Context, row: Inspection) -> tuple[Pixels, ...]:
+    try:
+        return tuple(decode(data).pixels for data in normals(recipes.folder(ctx, row.recipe_sha256)))
+    except domain.InspectionError as error:
+        log.warning("an answer does without normal pictures: %s", error)
+        return ()
+
+
+def _kept(read: Callable[[], Array]) -> Array | None:
+    try:
+        return read()
+    except NotFound as gone:
+        log.warning("an answer does without: %s %s", gone.message, gone.details)
+        return None
+
+
+def _looked_at(ctx: Context, row: Inspection, evidence: domain.Evidence, question: Question) -> domain.Evidence:
+    """What the findings are called, or whether they were seen before, where the question asks for it."""
+    asked = understand(question.question, question.language or None, evidence.labels)
+    if asked.kind == "history":
+        return replace(evidence, likeness=likenesses.of(ctx, row, evidence.findings))
+    if not evidence.labels or not (asked.kind == "type" or asked.names_type or asked.label):
+        return evidence
+    return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))
 
 
 def ask(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,9 +12,10 @@ from app.db.queries import questions as question_queries
 from app.db.queries.inspections import Filter
 from app.db.tables import Review
 from app.errors import Conflict, Invalid
+from app.schemas.exemplars import LABEL
 from app.schemas.reviews import ReviewIn
 from app.security import Principal
-from app.services import drift, inspections
+from app.services import drift, exemplars, inspections
 
 
 def add(session: Session, inspection_id: str, body: ReviewIn, caller: Principal) -> Review:
@@ -34,6 +36,8 @@ def add(session: Session, inspection_id: str, body: ReviewIn, caller: Principal)
     )
     session.add(review)
     session.flush()
+    if body.decision == "reject" and body.finding is not None and body.defect_type and re.fullmatch(LABEL, body.defect_type):
+        exemplars.from_review(session, row, body.finding, body.defect_type, caller.name)
     return review
 
 

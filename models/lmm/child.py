@@ -15,8 +15,11 @@ from typing import Any
 from models.lmm.prompt import Prompt
 
 
-def serve(engine: str, niceness: int, parent: int) -> None:
-    """The child's life: load the engine, say so, then answer requests until the pipe closes."""
+def serve(engine: str, niceness: int, parent: int, options: str = "{}") -> None:
+    """The child's life: load the engine, say so, then answer requests until the pipe closes.
+
+    engine: `module:factory`, called with what hears of the loading, and `options` (a JSON object) as keywords.
+    """
     os.nice(niceness)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes to the log, not into the pipe
@@ -47,7 +50,9 @@ def serve(engine: str, niceness: int, parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
     try:
         module, _, factory = engine.partition(":")
-        model = getattr(importlib.import_module(module), factory)(lambda stage: tell("loading", stage=stage))
+        model = getattr(importlib.import_module(module), factory)(
+            lambda stage: tell("loading", stage=stage), **json.loads(options)
+        )
     except Exception as error:
         tell("error", **_described(error))
         return
@@ -74,4 +79,4 @@ def _described(error: Exception) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

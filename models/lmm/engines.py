@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from models import catalog
+from models.lmm.language import WEIGHTS, plain
 from models.lmm.prompt import Prompt
 
-WEIGHTS = "smollm2_135m_instruct"
+Wants = Literal["words", "sight", "pictures"]
+"""What an engine takes beside the question: the evidence in plain words, facts and a sight, or plain words and pictures."""
 
 
 class Engine(Protocol):
     """A language model. One call at a time; closing the iterator stops the generation."""
 
+    @property
+    def wants(self) -> Wants: ...
     @property
     def name(self) -> str: ...
     @property
@@ -26,6 +29,15 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class Chooser(Engine, Protocol):
+    """A language model that can also say how likely a given reply is."""
+
+    def likelihood(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """For each option, the higher the likelier it is as the reply; comparable between options of any length."""
+        ...
+
+
 class BuiltinEngine:
     """SmolLM2-135M-Instruct in float32 on one thread: greedy, with the key-value cache kept between prompts that begin alike.
 
@@ -33,33 +45,26 @@ class BuiltinEngine:
     """
 
     name = WEIGHTS
+    wants: Wants = "words"
 
     def __init__(self, progress: Callable[[str], None] | None = None) -> None:
-        tell = progress or (lambda stage: None)
-        tell("weights")
-        folder = catalog.locate(WEIGHTS)
-        self.sha256 = catalog.entries()[WEIGHTS].sha256
-        tell("libraries")
         import torch
-        import transformers
 
+        from models.lmm.language import Language
+
+        language = self._language = Language(progress)
         torch.set_num_threads(1)
         self._torch = torch
-        tell("tokenizer")
-        self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        tell("model")
-        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
-        ).eval()
-        self._ends = {self._tokenizer.eos_token_id, self._tokenizer.convert_tokens_to_ids("<|im_end|>")}
+        self.sha256 = language.sha256
+        self._tokenizer, self._model, self._ends = language.tokenizer, language.model, language.ends
         self._cache: Any = None
         self._cached: list[int] = []
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Token ids of the chat-formatted prompt, ending where the reply begins. Control tokens inside the texts are defused."""
         turns = [
-            {"role": "system", "content": _plain(prompt.system)},
-            {"role": "user", "content": f"{_plain(prompt.context)}\n\nQuestion: {_plain(prompt.question)}"},
+            {"role": "system", "content": plain(prompt.system)},
+            {"role": "user", "content": f"{plain(prompt.context)}\n\nQuestion: {plain(prompt.question)}"},
         ]
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -73,8 +78,8 @@ class BuiltinEngine:
         for _ in range(max_tokens):
             with torch.inference_mode():
                 out = self._model(
-                    input_ids=torch.tensor([pending]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
-                )  # [1, T] → logits [1, 1, V]
+                    inputs_embeds=self._embedded(pending), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+                )  # [1, T, 576] → logits [1, 1, V]
             self._cache = out.past_key_values
             self._cached += pending
             token = int(out.logits[0, -1].argmax())
@@ -88,6 +93,31 @@ class BuiltinEngine:
                     yield text[len(said) :]
                 said = text
 
+    def _embedded(self, ids: list[int]) -> Any:
+        """`[T]` → `[1, T, 576]`."""
+        return self._language.embedded(ids)[None]
+
+    def likelihood(self, prompt: Prompt, options: Sequence[str]) -> list[float]:
+        """Mean log-probability of a token of each option as the whole reply, its end included."""
+        torch = self._torch
+        ids, end, found = self.tokens(prompt), self._tokenizer.convert_tokens_to_ids("<|im_end|>"), []
+        for option in options:
+            reply = [*self._tokenizer(plain(option), add_special_tokens=False)["input_ids"], end]
+            shared = self._rewind(ids)
+            pending = ids[shared:] + reply[:-1]
+            with torch.inference_mode():
+                out = self._model(
+                    inputs_embeds=self._embedded(pending),
+                    past_key_values=self._cache,
+                    use_cache=True,
+                    logits_to_keep=len(reply),
+                )  # [1, T, 576] → logits [1, R, V]
+            self._cache = out.past_key_values
+            self._cached += pending
+            logs = torch.log_softmax(out.logits[0], -1)
+            found.append(float(logs[torch.arange(len(reply)), torch.tensor(reply)].mean()))
+        return found
+
     def _rewind(self, ids: list[int]) -> int:
         """Cut the cache back to what it shares with `ids`; how many tokens that is (at least one is left to compute)."""
         shared = 0
@@ -100,7 +130,3 @@ class BuiltinEngine:
             self._cache.crop(shared - len(self._cached))
         self._cached = self._cached[:shared]
         return shared
-
-
-def _plain(text: str) -> str:
-    return text.replace("<|", "< |").replace("|>", "| >")

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
+import uvicorn
 from fastapi.testclient import TestClient
 
-from app.context import Context
+from app.context import Answerer, Context
+from app.errors import OPENAI
+from app.main import create_app
 from app.services import products, recipes
+from app.settings import Settings
 from inspection import recipe
 from inspection.drawn import drawn
 from inspection.evidence import Answer, Evidence, EvidenceItem
@@ -43,6 +50,7 @@ class Echo:
         question: str,
         *,
         language: str | None = None,
+        engine: str = "builtin",
         on_event: Callable[[str, Any], None] | None = None,
     ) -> Answer:
         self.seen.append(evidence)
@@ -57,6 +65,22 @@ class Echo:
 
     def close(self) -> None:
         self.closed = True
+
+
+@contextmanager
+def served(settings: Settings, answerer: Answerer | None = None) -> Iterator[str]:
+    """The service on a free port of loopback, by its own server."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings, answerer), port=0, log_level="critical", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def give_recipe(ctx: Context, client: TestClient, folder: Path) -> int:
@@ -80,6 +104,8 @@ def refused(response: Any, status: int, code: str) -> Any:
     """The envelope, held to its form."""
     assert response.status_code == status, response.text
     body = response.json()
+    error = body.pop("error", None)
+    assert (error is not None) == response.request.url.path.startswith(OPENAI)
     assert set(body) == {"code", "message", "request_id", "details"}
     assert body["code"] == code, body
     assert body["request_id"] == response.headers["x-request-id"]

@@ -124,7 +124,7 @@ def test_conversations_stay_with_their_inspection(client: TestClient, asked: str
     other = good(client.post(f"{part}/inspections", content=GOOD, headers=PNG), 201)["links"]["questions"]
     refused(client.post(other, json={"question": "c", "conversation_id": first}), 422, "other_conversation")
     refused(client.post(asked, json={"question": "  "}), 422, "invalid")
-    refused(client.post(asked, json={"question": "a", "engine": "unheard-of"}), 422, "invalid")
+    refused(client.post(asked, json={"question": "a", "engine": "unheard-of"}), 422, "unknown_engine")
     missing = asked.replace(asked.split("/")[3], "01a209ac-c832-7439-a3c4-dac77d6d4199")
     refused(client.post(missing, json={"question": "a"}), 404, "unknown_inspection")
 

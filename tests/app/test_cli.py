@@ -101,6 +101,20 @@ def test_inspect_records_each_picture_and_one_bad_file_fails_alone(run: Run, pla
     assert all(i["inspection"]["created_by"] == "cli" for i in document["items"] if "inspection" in i)
 
 
+def test_findings_are_labelled(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
+    _, out, _ = run("inspect", "disc", place / "test" / "52-stain.png", "--json")
+    inspection = json.loads(out)["items"][0]["inspection"]["id"]
+    assert run("product", "exemplars", "disc")[1] == "disc: no finding is labelled.\n"
+    code, out, err = run("product", "exemplars", "disc", "--add", inspection, "--label", "stain", "--json")
+    assert code == 0, err
+    (item,) = json.loads(out)["items"]
+    assert (item["label"], item["finding"], item["pool"]) == ("stain", "f1", "exemplar")
+    code, _, err = run("product", "exemplars", "disc", "--add", inspection, "--label", "“no”")
+    assert code == 1 and "label" in err
+    assert run("product", "exemplars", "disc", "--remove", item["id"])[0] == 0
+    assert run("product", "exemplars", "disc", "--remove", item["id"])[0] == 1
+
+
 def test_reinspect_reports_flips(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
     run("inspect", "disc", place / "test", "--lot", "again")
     code, out, err = run("enroll", "disc", "--normal", place / "normal", "--expert", "padim", "--backbone", LITE, "--json")

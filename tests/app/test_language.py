@@ -17,7 +17,7 @@ from app.errors import describe
 from app.language import Language, LanguageBusy, LanguageProcess, LanguageTimeout, LanguageUnavailable
 from inspection.evidence import Evidence, Finding, MapStats, Thresholds, Verdict
 from models import catalog
-from models.lmm.engines import WEIGHTS
+from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
 ENGINE = '''
@@ -26,6 +26,7 @@ import os, time
 class Scripted:
     """Says the question's words; some of them are deeds."""
     name, sha256 = "scripted", "1" * 64
+    wants = "words"
 
     def __init__(self, progress):
         progress("model")
@@ -128,7 +129,7 @@ def test_full_queue_is_refused_at_once_and_order_is_kept(scripted: LanguageProce
     next(running)
     waiter = threading.Thread(target=lambda: order.append(say(scripted, "waited")))
     waiter.start()
-    while len(scripted._waiting) < 2:
+    while len(scripted.turns.tickets) < 2:
         time.sleep(0.01)
     with pytest.raises(LanguageBusy) as full:
         say(scripted, "too many")

@@ -29,6 +29,7 @@ class Parrot:
     """Says what it was given, word by word."""
 
     name, sha256 = "parrot", "0" * 64
+    wants = "words"
 
     def __init__(self, said: str) -> None:
         self.said, self.prompts, self.closed = said, list[Prompt](), False

@@ -290,3 +290,75 @@ def test_answers_to_different_questions_never_contradict(e: Evidence, said: list
     decided = [any(w in t for t in texts) for w in ("finds a defect", "finds no defect", "not sure about", "not like those")]
     assert sum(decided) == 1
     assert decided.index(True) == (3 if e.gated else (Verdict.REJECT, Verdict.PASS, Verdict.REVIEW).index(e.verdict))
+
+
+@pytest.mark.parametrize(
+    ("e", "clause"),
+    [
+        (REVIEW, "There is a person in the picture"),
+        (REVIEW, "The review found a person"),
+        (REVIEW, "The limit is very small"),
+        (REJECT, "Reject the limit"),
+        (REJECT, "The detector is rejected"),
+        (REJECT, "The map is rejected"),
+        (PASS, "The detector passes"),
+        (REJECT, "The limit is at the top left"),
+        (REJECT, "The highest score is at the top left"),
+        (REJECT, "The score is medium"),
+        (REJECT, "The corner is medium"),
+        (REJECT, "There is one score"),
+        (REJECT, "There is one part"),
+        (REJECT, "It has one side"),
+        (REJECT, "The score is 18.2 over the reject limit"),
+        (REJECT, "The score is 1.82 times over the reject limit"),
+        (PASS, "The score is 4.2 under the review limit"),
+        (REJECT, "No part is good"),
+        (REJECT, "Any part is defective"),
+        (REJECT, "A product is defective"),
+        (REJECT, "The largest part is defective"),
+        (PASS, "The strongest product is good"),
+        (REJECT, "They are all defective"),
+        (PASS, "These are all fine"),
+        (REJECT, "None is good"),
+        (REJECT, "The defect is the part"),
+        (REJECT, "The region is the product"),
+        (REJECT, "It is the detector at the top left"),
+        (REJECT, "The part is in the largest finding"),
+        (REJECT, "The part is the defect"),
+        (REJECT, "It is a fault of the product"),
+        (REJECT, "The fault lies with the product"),
+    ],
+)
+def test_known_words_that_say_something_else(e: Evidence, clause: str) -> None:
+    claims = read(clause)
+    assert claims is None or not claims or not ClaimSet(e).bears(claims)
+    delivered, _ = deliver(e, "Describe the part.", clause + ".")
+    assert clause not in delivered
+
+
+def test_a_clause_without_a_claim_does_not_ride_along() -> None:
+    for said in ("The detector is calibrated, and there is one defect.", "The picture has a map, there is one defect."):
+        assert said not in deliver(REJECT, "Describe the part.", said)[0]
+    assert deliver(REJECT, "Describe the part.", "In the picture, there is one defect.")[1].grounding == "grounded"
+
+
+@settings(max_examples=300)
+@given(evidences(), st.data())
+def test_true_clauses_are_borne_and_their_like_are_not(e: Evidence, data: st.DataObject) -> None:
+    bears, found = ClaimSet(e), e.findings
+    for place in PLACES:
+        claims = read(f"There is a finding at the {place}")
+        assert claims is not None and bears.bears(claims) is (place in {f.place for f in found})
+    for count in range(6):
+        claims = read(f"There are {count} findings")
+        assert claims is not None and bears.bears(claims) is (count == len(found))
+    for one in found:
+        for name in ("tiny", "small", "medium", "large"):
+            claims = read(f"The finding {one.id} is {name}")
+            assert claims is not None and bears.bears(claims) is (band(one.area_pct) == name)
+        said = data.draw(st.floats(0.01, 30).map(lambda area: f"{area:.1f}"))
+        claims = read(f"{one.id} covers {said} % of the picture")
+        assert claims is not None and bears.bears(claims) is (abs(one.area_pct - float(said)) <= 0.05 + 1e-9)
+    for verdict in Verdict:
+        claims = read(f"The verdict is {verdict}")
+        assert claims is not None and bears.bears(claims) is (verdict is e.verdict)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from models import catalog
-from models.lmm.engines import WEIGHTS, BuiltinEngine
+from models.lmm.engines import BuiltinEngine
+from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
 
 SYSTEM, CONTEXT = "Use only the facts.", "Facts:\nThe part has a defect.\nThe finding f1 is at the top left."
@@ -86,6 +87,7 @@ class Echo:
     """An engine that says one word."""
 
     name, sha256 = "echo", "0" * 64
+    wants = "words"
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
         yield prompt.question

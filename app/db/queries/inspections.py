@@ -85,6 +85,17 @@ def before(session: Session, row: Inspection, limit: int) -> list[Inspection]:
     return list(session.scalars(statement.order_by(Inspection.id.desc()).limit(limit)))
 
 
+def flagged_before(session: Session, row: Inspection, limit: int) -> list[Inspection]:
+    """Earlier first inspections of the same product that were not passed, newest first."""
+    statement = select(Inspection).where(
+        Inspection.product_id == row.product_id,
+        Inspection.id < (row.source_id or row.id),
+        Inspection.job_id.is_(None),
+        Inspection.verdict != "pass",
+    )
+    return list(session.scalars(statement.order_by(Inspection.id.desc()).limit(limit)))
+
+
 def reviews(session: Session, inspection_id: str) -> list[Review]:
     """What people said, oldest first."""
     return list(session.scalars(select(Review).where(Review.inspection_id == inspection_id).order_by(Review.revision)))

@@ -21,6 +21,12 @@ def listed(session: Session, *, archived: bool, after: str | None, limit: int) -
     return page(session, statement if archived else statement.where(Product.archived_at.is_(None)), Product.id, after, limit)
 
 
+def judging(session: Session, limit: int) -> list[Product]:
+    """Products that have a promoted recipe, newest first."""
+    statement = select(Product).where(Product.archived_at.is_(None), Product.promoted.is_not(None))
+    return list(session.scalars(statement.order_by(Product.id.desc()).limit(limit)))
+
+
 def images(
     session: Session, product_id: str, *, kind: str | None, after: str | None, limit: int
 ) -> tuple[list[Image], str | None]:

@@ -1,0 +1,99 @@
+"""The expert tokenizer: the anomaly map in words the language model knows (Myriad, section 3.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_max_pool2d
+
+from models.lmm.config import COUNTS, PLACES, SIZES, Config
+from models.lmm.trunk import Trunk, channels
+
+
+class Views(NamedTuple):
+    """What the vision part believes, as logits: the defect's presence `[B]`, place `[B, 9]`, size `[B, 4]`, amount `[B, 5]`."""
+
+    presence: Tensor
+    place: Tensor
+    size: Tensor
+    amount: Tensor
+
+
+class ExpertTokenizer(nn.Module):
+    """The map `[B, 56, 56]` and the expert's scalars `[B, 4]` → views, and tokens `[B, 12 + n, 576]`.
+
+    The paper's nine map tokens are vectors that a small language model needs thousands of steps to read. Here each is the
+    embedding of its cell's word, the stronger the likelier the defect lies there, plus a projected vector; three more are
+    mixtures of the words for yes and no, for sizes and for counts. The views start as what the expert says: its score over its
+    limits, the map's highest cell.
+    """
+
+    place_words: Tensor
+    presence_words: Tensor
+    size_words: Tensor
+    count_words: Tensor
+
+    def __init__(self, config: Config, words: Words) -> None:
+        super().__init__()
+        c = config
+        self.trunk = Trunk(c.trunk)
+        self.cell = nn.Linear(c.trunk[-1] + 2, c.language_width)
+        self.cell_place = nn.Linear(c.trunk[-1] + 2, 1)
+        facts = 2 * c.trunk[-1] + c.scalars + 3
+        self.presence = nn.Sequential(nn.Linear(facts, 32), nn.ReLU(), last := nn.Linear(32, 1))
+        self.size = nn.Sequential(nn.Linear(facts, 64), nn.ReLU(), nn.Linear(64, len(SIZES)))
+        self.amount = nn.Sequential(nn.Linear(facts, 64), nn.ReLU(), nn.Linear(64, len(COUNTS)))
+        self.expert = nn.Parameter(torch.tensor([3.0, 3.0]))  # of score / reject limit, score / review limit
+        self.peak = nn.Parameter(torch.tensor(4.0))
+        self.prompt = nn.Parameter(0.02 * torch.randn(c.prompt_tokens, c.language_width))
+        self.tags = nn.Parameter(torch.zeros(len(PLACES) + 3, c.language_width))
+        for layer in (self.cell, self.cell_place, last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("place_words", words.places, persistent=False)
+        self.register_buffer("presence_words", words.presence, persistent=False)
+        self.register_buffer("size_words", words.sizes, persistent=False)
+        self.register_buffer("count_words", words.counts, persistent=False)
+
+    def forward(self, anomaly_map: Tensor, scalars: Tensor) -> tuple[Views, Tensor]:
+        """Views and the nine cells' features `[B, 9, C + 2]`.
+
+        The picture itself has no part in the views: heads that saw it were better on products like those learned and worse on
+        real parts (docs/experiments.md).
+        """
+        planes = channels(anomaly_map)  # [B, 2, M, M]
+        deep = self.trunk(planes)  # [B, C, 7, 7]
+        peaks = adaptive_max_pool2d(planes, 3).flatten(2).transpose(1, 2)  # [B, 9, 2]
+        cells = torch.cat((adaptive_max_pool2d(deep, 3).flatten(2).transpose(1, 2), peaks), -1)  # [B, 9, C + 2]
+        log = planes[:, 0]
+        areas = torch.stack([torch.sigmoid(8.0 * (log - at)).mean((1, 2)).clamp_min(1e-4).log() for at in (-0.3, 0.0, 0.3)], -1)
+        facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, 0.3 * areas), -1)
+        presence = scalars[:, :2] @ self.expert + self.presence(facts)[:, 0]  # [B]
+        place = self.peak * peaks[..., 0] + self.cell_place(cells)[..., 0]  # [B, 9]
+        return Views(presence, place, self.size(facts), self.amount(facts)), cells
+
+    def tokens(self, views: Views, cells: Tensor) -> Tensor:
+        """`[B, 12 + n, 576]`: nine cells, yes or no, size, count, and the learned prompt."""
+        place = views.place.softmax(-1)[..., None]  # [B, 9, 1]
+        yes = torch.sigmoid(2 * views.presence)[:, None]  # sharper than the view: the language model reads words, not degrees
+        words = torch.cat(
+            (
+                self.place_words * (0.2 + 2 * place) + self.cell(cells),
+                (torch.cat((1 - yes, yes), -1) @ self.presence_words)[:, None],
+                (views.size.softmax(-1) @ self.size_words)[:, None],
+                (views.amount.softmax(-1) @ self.count_words)[:, None],
+            ),
+            1,
+        )
+        return torch.cat((words + self.tags, self.prompt.expand(len(words), -1, -1)), 1)
+
+
+class Words(NamedTuple):
+    """Embeddings of the language model's words: `[9, 576]`, `[2, 576]` (no, yes), `[4, 576]`, `[5, 576]`."""
+
+    places: Tensor
+    presence: Tensor
+    sizes: Tensor
+    counts: Tensor

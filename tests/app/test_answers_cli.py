@@ -1,0 +1,87 @@
+"""kensor evaluate-answers: one JSON document, a table for people, one line for a refusal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from inspection.drawn import write
+
+ENGINE = """
+class Says:
+    name, sha256, wants = "says", "0" * 64, "words"
+
+    def generate(self, prompt, *, max_tokens=64):
+        yield "There is no defect."
+
+    def likelihood(self, prompt, options):
+        return [float(len(option)) for option in options]
+
+
+def make(progress):
+    return Says()
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "says_engine.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path / "cap", 3, normal=4, each=1, size=128)
+    return tmp_path
+
+
+def kensor(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["kensor", "evaluate-answers", *map(str, words)])
+    try:
+        main()
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    return 0
+
+
+def test_answers_evaluated(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [place / "cap", "--shots", 3, "--limit", 2, "--backbone", "efficientnet_lite0", "--engine", "says_engine:make"]
+    words += ["--no-untrained", "--out", place / "answers.jsonl"]
+    assert kensor(monkeypatch, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["folders"]
+    assert found["engine"]["name"] == "says" and one["own_words"]["decision"]["value"] == 0.5 and found["judged"]["n"] == 14
+    assert kensor(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert "own words" in said and "foreign map (own words)" in said and "14 delivered answers judged" in said
+    assert kensor(monkeypatch, *words, "--seed", 1) == 1
+    assert "holds answers of other settings" in capsys.readouterr().err
+
+
+def test_multiple_choice(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    question = {"Question": "Is it defective?", "Options": {"A": "Yes.", "B": "No."}, "Answer": "A", "type": "presence"}
+    entry = {"conversation": [question], "similar_templates": ["cap/train/good/000.png"], "random_templates": []}
+    (place / "q.json").write_text(json.dumps({"cap/test/dent/000.png": entry}))
+    words = [place, "--questions", place / "q.json", "--engine", "says_engine:make", "--backbone", "efficientnet_lite0"]
+    assert kensor(monkeypatch, *words) == 0
+    assert "presence  1          1.000  0.500" in capsys.readouterr().out
+    (place / "q.json").write_text("{}")
+    assert kensor(monkeypatch, *words) == 1
+    assert "must hold a JSON object" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--engine", "gpt"], "There is no engine `gpt`"),
+        (["--engine", "json:nothing"], "There is no engine `json:nothing`"),
+        (["--engine", "says_engine:make", "--ablate", "tokenizer"], "tokenizer cannot be left out"),
+        (["--engine", "says_engine:make", "--ablate", "map", "--shots", "3"], "words alone"),
+        (["--engine", "says_engine:make", "--shots", "40"], "40 normals are asked for"),
+    ],
+)
+def test_refusals(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert kensor(monkeypatch, place / "cap", "--no-untrained", *words) == 1
+    assert says in capsys.readouterr().err
