@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from inspection.episodes import shards
 from inspection.evidence import EnrolmentRefused
 from inspection.products import Product
 from models.catalog.files import file_sha256, replaced
 
-CARD = "card.json"
+
+def beside(folder: Path) -> Path:
+    """Where the card of a cache stands: beside it, so that the folder holds episodes and nothing else."""
+    return folder.absolute().with_name(f"{folder.absolute().name}.card.json")
 
 
 def begin(folder: Path, catalogue: Sequence[Product], seed: int) -> None:
     """Raise EnrolmentRefused where `folder` holds episodes of another seed or other products; else note these in its card."""
     stamp = {"seed": seed, "products_sha256": _digest(catalogue)}
-    if (folder / CARD).exists():
-        known = json.loads((folder / CARD).read_bytes())
+    if beside(folder).exists():
+        known = json.loads(beside(folder).read_bytes())
         other = [name for name, value in stamp.items() if known.get(name) != value]
         if other:
             raise EnrolmentRefused(f"{folder} holds other episodes ({', '.join(other)}): take a new folder.", differs=other)
@@ -36,7 +40,8 @@ def write(folder: Path, catalogue: Sequence[Product], seed: int) -> dict[str, An
         name: Counter() for name in ("source", "kind", "normals", "expert", "verdict", "defect", "split")
     }
     used, whole = set[str](), hashlib.sha256()
-    for path, one in _episodes(folder):
+    for path in shards(folder):
+        one = json.loads(path.read_bytes())
         used.add(one["product"])
         whole.update(f"{path.name} {file_sha256(path)} {file_sha256(path.with_suffix('.safetensors'))}\n".encode())
         expert = one["expert"]
@@ -66,15 +71,10 @@ def write(folder: Path, catalogue: Sequence[Product], seed: int) -> dict[str, An
     return card
 
 
-def _episodes(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted(folder.glob("[0-9]*.json")):
-        yield path, json.loads(path.read_bytes())
-
-
 def _digest(catalogue: Sequence[Product]) -> str:
     return hashlib.sha256("\n".join(product.digest for product in catalogue).encode()).hexdigest()
 
 
 def _write(folder: Path, card: dict[str, Any]) -> None:
-    with replaced(folder / CARD) as scratch:
+    with replaced(beside(folder)) as scratch:
         scratch.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

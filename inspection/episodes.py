@@ -88,6 +88,11 @@ def generate(
     return refused
 
 
+def shards(folder: Path) -> list[Path]:
+    """The JSON of each whole episode in a cache, in order of their numbers; its tensors have the same name."""
+    return sorted(path for path in folder.glob("[0-9]*.json") if path.with_suffix(".safetensors").exists())
+
+
 def scheduled(catalogue: Sequence[Product], seed: int, number: int) -> Product:
     """The product of an episode: every other one once before any comes again, each `FOLDER_EVERY`th a folder's."""
     folders = [one for one in catalogue if one.source == "folder"]

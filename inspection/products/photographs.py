@@ -14,7 +14,7 @@ from inspection.image import Pixels, decode
 from inspection.products.canvas import ellipse, laid, tint
 from inspection.products.drawing import POSES, SIZES, camera
 
-_CC0 = "CC0 or public domain, as scikit-image's documentation states"
+_CC0 = "CC0, public domain or no known restrictions, as scikit-image's documentation states for each"
 _FREE = ("brick", "cell", "chelsea", "clock_motion", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
          "ihc", "microaneurysms", "retina", "rocket", "text")  # fmt: skip
 CREDITS: dict[str, tuple[str, str, str]] = {

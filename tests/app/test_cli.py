@@ -179,6 +179,8 @@ def test_keys_are_shown_once(run: Run) -> None:
         (["ask", "Is it good?", "--inspection", "01900000-0000-7000-8000-000000000000"], 1, "no inspection"),
         (["demo", "normal", "--out", "demo"], 1, "train/good"),
         (["demo", "--parts", "cakes"], 1, "cakes"),
+        (["data", "episodes", "made", "--jobs", "2", "--job", "2"], 1, "no job 2"),
+        (["data", "episodes", "made", "--normals", "data"], 1, "3 or more"),
         (["frobnicate"], 2, "No such command"),
     ],
 )

@@ -16,12 +16,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from inspection import datacard, episodes
+from inspection.dialogues import SHARES, TOLD, dialogue
 from inspection.drawn import drawn
-from inspection.episodes import EXPERTS, SHOTS, SOUND, SPOILT, enrolled, episode, evidence_of, generate, scheduled
-from inspection.evidence import EnrolmentRefused
+from inspection.episodes import EXPERTS, SHOTS, SOUND, SPOILT, enrolled, episode, evidence_of, generate, scheduled, shards
+from inspection.evidence import EnrolmentRefused, Verdict
 from inspection.findings import place_of
+from inspection.grounding import STATED, Check
 from inspection.options import EnrolOptions, resolved
+from inspection.phrases import statement
 from inspection.products import Product, products
+from inspection.questions import understand
 from inspection.spoilt import cell_of, painted, taken
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_episode_is_what_the_plan_says(cache: Path) -> None:
-    for path in sorted(cache.glob("0*.json")):
+    for path in shards(cache):
         said, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
         assert {name: (tensors[name].shape, str(tensors[name].dtype)) for name in ("features", "map", "scalars")} == {
             "features": ((COUNT, 256, 384), "float16"),
@@ -122,6 +126,25 @@ def test_an_outcome_comes_back_as_evidence(tmp_path: Path) -> None:
         assert e.findings == tuple(replace(found, polygon=()) for found in outcome.findings)
 
 
+def test_what_a_model_is_told_to_say_of_an_episode_stands_the_check(cache: Path) -> None:
+    rng, seen = np.random.default_rng(0), 0
+    for path in shards(cache):
+        for sample in json.loads(path.read_text())["samples"]:
+            e, defective = evidence_of(sample), sample["truth"]["defective"]
+            for turn in dialogue(e, sample["truth"], rng, len(SHARES)):
+                asked = understand(turn.question)
+                agreed = turn.kind != "yes_no" or e.verdict is (Verdict.REJECT if defective else Verdict.PASS)
+                told = turn.kind != "place" or {f.place for f in e.findings} <= {f.place for f in e.findings[:TOLD]}
+                if turn.kind in STATED or not agreed or not told:
+                    continue
+                check = Check(e, asked, statement(e, asked))
+                check.feed(turn.answer)
+                check.finish()
+                assert check.grounding == "grounded", turn
+                seen += 1
+    assert seen > 200
+
+
 def test_each_product_comes_once_before_any_comes_again() -> None:
     files = tuple(Path(f"{n}.png") for n in range(20))
     catalogue = [*products(), Product("folder", "a/train/good", 0, False, files), Product("folder", "b", 1, True, files)]
@@ -138,7 +161,7 @@ def test_what_is_held_out_never_shares_a_family_with_what_is_trained_on(cache: P
     catalogue = products()
     sides = {held: {p.kind for p in catalogue if p.held_out is held} for held in (True, False)}
     assert not sides[True] & sides[False]
-    for path in cache.glob("0*.json"):
+    for path in shards(cache):
         said = json.loads(path.read_text())
         assert said["held_out"] is (said["product"].split("/")[1] in sides[True])
 
@@ -163,7 +186,7 @@ def test_a_cache_is_of_one_seed_and_its_card_counts_it(cache: Path) -> None:
     with pytest.raises(EnrolmentRefused, match="products_sha256"):
         datacard.begin(cache, products()[1:], 0)
     datacard.begin(cache, products(), 0)
-    card = json.loads((cache / datacard.CARD).read_text())
+    card = json.loads(datacard.beside(cache).read_text())
     assert card["episodes"] == 3 and card["samples"] == 3 * COUNT == sum(card["counts"]["verdict"].values())
     assert card["counts"]["defect"]["none"] == 3 * SOUND
     assert card["credits"] and datacard.write(cache, products(), 0) == card
