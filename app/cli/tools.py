@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     bench.command("accuracy")(bench_accuracy)
     bench.command("promises")(bench_promises)
     bench.command("naming")(bench_naming)
+    bench.command("ask")(bench_ask)
     app.add_typer(bench, name="bench")
     app.command()(demo)
 
@@ -160,6 +161,15 @@ def bench_http(
     from benchmarks.http import run
 
     show(run(clients, seconds, seconds, questions), True)
+
+
+def bench_ask(
+    inspections: Annotated[int, typer.Option(min=2, help="Four questions on each.")] = 8,
+) -> None:
+    """The built-in model cold, warm and beside verdicts, and transformers' own `generate`; prints one JSON document."""
+    from benchmarks.ask import run
+
+    show(run(inspections), True)
 
 
 def bench_large(

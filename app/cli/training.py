@@ -62,7 +62,6 @@ def train_lmm(
         made = train(kept, folder, config, schedule, tell=tell, device=device, log=folder / "log.jsonl", card=card)
     views, words = made["views"]["after_words"], made["words"]
     table = [["on held-out products", "the model", "the expert"]]
-    for name in ("decision", "auroc", "place"):
-        table.append([name, f"{views[name]:.3f}", f"{views[f'{name}_expert']:.3f}"])
+    table += [[name, f"{views[name]:.3f}", f"{views[f'{name}_expert']:.3f}"] for name in ("decision", "auroc", "place")]
     lines = [*columns(table), f"answers word for word: {words['all']:.0%}", f"{folder}: {made['seconds']} s"]
     show({"folder": str(folder), **made}, as_json, lines)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspection.claims import band
+from inspection.episodes import shards
 from inspection.evidence import InspectionError
 from models.lmm.config import COUNTS, PLACES, SIZES
 
@@ -69,12 +70,11 @@ def load(folder: Path, held_out: bool) -> Samples:
 
     kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     records: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("[0-9]*.json")):
+    for path in shards(folder):
         episode = json.loads(path.read_bytes())
-        tensors_path = path.with_suffix(".safetensors")
-        if episode["held_out"] != held_out or not tensors_path.is_file():
+        if episode["held_out"] != held_out:
             continue
-        tensors = load_file(tensors_path)
+        tensors = load_file(path.with_suffix(".safetensors"))
         references, features, maps = (tensors[name].float() for name in ("references", "features", "map"))
         moved = torch.stack([difference(one, references, at) for one, at in zip(features, maps, strict=True)])
         kept.append((moved.half(), maps, tensors["scalars"]))

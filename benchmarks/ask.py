@@ -1,0 +1,134 @@
+"""The built-in model's speed, cold and warm, beside transformers' own `generate` on the same prompt, and beside verdicts."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from app.language import LanguageProcess
+from benchmarks.http import jpeg
+from inspection.answering import build_prompt
+from inspection.answers_evaluation import evidence_of
+from inspection.drawn import drawn, write
+from inspection.enrolment import enroll
+from inspection.evidence import Evidence
+from inspection.image import decode
+from inspection.inspector import Inspector
+from inspection.options import EnrolOptions
+from inspection.questions import understand
+from models.lmm.prompt import Prompt
+
+QUESTIONS = ("Is there a defect?", "Where is the defect?", "How big is the defect?", "Describe what you see.")
+CLIENTS = 8
+
+
+def run(inspections: int = 8) -> dict[str, Any]:
+    """Seconds to the first piece of text and pieces a second, medians over `inspections` with four questions each."""
+    with tempfile.TemporaryDirectory() as near:
+        folder = Path(near)
+        write(folder / "parts", 3, 12, 1)
+        options = EnrolOptions("patchcore", "efficientnet_lite0")
+        enroll(sorted((folder / "parts/train/good").iterdir()), folder / "recipe", product="part", options=options)
+        inspector = Inspector.load(folder / "recipe")
+        normal = tuple(decode((folder / "recipe" / g.file).read_bytes()).pixels for g in inspector.recipe.golden[:2])
+        seen = [_seen(inspector, normal, number) for number in range(inspections + 1)]
+        process = LanguageProcess()
+        try:
+            start = time.perf_counter()
+            first, _ = _asked(process, _prompt(seen[-1], QUESTIONS[0]))
+            cold = time.perf_counter() - start
+            alone = _warm(process, seen[:-1])
+            with _verdicts(inspector):
+                beside = _warm(process, seen[:-1])
+        finally:
+            process.close()
+    return {
+        "cold_s": round(cold, 2),
+        "first_text_of_it_s": round(first, 2),
+        "alone": alone,
+        f"beside_{CLIENTS}_clients": beside,
+        "generate": plain(seen[0]),
+        "inspections": inspections,
+    }
+
+
+def plain(evidence: Evidence) -> dict[str, Any]:
+    """The same language model under transformers' `generate`, on a prompt of words: nothing kept between questions."""
+    from models.lmm.engines import PlainEngine
+
+    engine = PlainEngine()
+    import torch
+
+    ids = torch.tensor([engine.tokens(build_prompt(evidence, understand(QUESTIONS[0])))])
+    firsts, rates = [], []
+    for _ in range(5):
+        times = []
+        for count in (1, 24):
+            start = time.perf_counter()
+            made = engine._model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count, do_sample=False
+            )
+            times.append(time.perf_counter() - start)
+        firsts.append(times[0])
+        rates.append((made.shape[1] - ids.shape[1] - 1) / (times[1] - times[0]))
+    return {"prompt_tokens": ids.shape[1], "first_s": round(median(firsts), 3), "tokens_per_s": round(median(rates), 1)}
+
+
+def _seen(inspector: Inspector, normal: tuple[Any, ...], number: int) -> Evidence:
+    from dataclasses import replace
+
+    data = jpeg(number, "scratch" if number % 2 else None)
+    return replace(evidence_of(inspector.inspect(data)), image=drawn(7, number)[0], references=normal)
+
+
+def _prompt(evidence: Evidence, question: str) -> Prompt:
+    return build_prompt(evidence, understand(question), "sight")
+
+
+def _asked(process: LanguageProcess, prompt: Prompt) -> tuple[float, float | None]:
+    """Seconds to the first piece; pieces a second after it."""
+    start, at = time.perf_counter(), list[float]()
+    for _ in process.generate(prompt, max_tokens=48):
+        at.append(time.perf_counter() - start)
+    return at[0], (len(at) - 1) / (at[-1] - at[0]) if len(at) > 4 else None
+
+
+def _warm(process: LanguageProcess, seen: list[Evidence]) -> dict[str, float]:
+    new, follow, rates = [], [], []
+    for evidence in seen:
+        for number, question in enumerate(QUESTIONS):
+            first, rate = _asked(process, _prompt(evidence, question))
+            (follow if number else new).append(first)
+            if rate is not None:
+                rates.append(rate)
+    return {
+        "first_s": round(median(new), 3),
+        "follow_up_first_s": round(median(follow), 3),
+        "tokens_per_s": round(median(rates), 1),
+    }
+
+
+@contextmanager
+def _verdicts(inspector: Inspector) -> Iterator[None]:
+    """Clients that have a picture judged one after the other, as a line does."""
+    over, data = threading.Event(), jpeg(1)
+
+    def client() -> None:
+        while not over.is_set():
+            inspector.inspect(data)
+
+    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
