@@ -54,8 +54,9 @@ def extend(
 
     PatchCore keeps its bank and takes in the patches beyond its covering radius; the parent's held-out scores stay, which
     bounds them from above, and the new pictures' come from insertions without them, like the self-test. PaDiM, the reference
-    expert and recipes of fewer than `LEAST` pictures are fitted anew from all pictures: `originals` gives the parent's by
-    digest (without it a small PatchCore recipe is extended all the same). `options["extension"]` says what it was made from.
+    expert, several backbones and recipes of fewer than `LEAST` pictures are fitted anew from all pictures: `originals` gives
+    the parent's by digest (without it a small PatchCore recipe is extended all the same). `options["extension"]` says what it
+    was made from.
     Pictures that the parent has already are skipped.
 
     Raises RecipeRefused (a parent that does not hold), EnrolmentRefused (bad pictures, nothing new), Cancelled,
@@ -81,12 +82,14 @@ def extend(
         "first_rows": lineage.get("first_rows", len(state.get("memory_bank", ()))),
     }
     small = len(before.normals) < LEAST
-    if before.expert != "patchcore" or (small and (originals is not None or len(before.calibration.held_out_scores) < 3)):
+    plain = before.expert == "patchcore" and len(before.view.halves) == 1
+    if not plain or (small and (originals is not None or len(before.calibration.held_out_scores) < 3)):
         if originals is None:
             raise EnrolmentRefused(
                 "This recipe grows by being fitted anew, and its own pictures are not here: enroll the product with all of them."
             )
-        why = f"of fewer than {LEAST} pictures" if before.expert == "patchcore" else f"of the {before.expert} expert"
+        why = f"of fewer than {LEAST} pictures" if plain else f"of the {before.expert} expert"
+        why = "of several backbones" if len(before.view.halves) > 1 else why
         remarks.insert(0, f"A recipe {why} is not extended: this one was fitted anew from all pictures.")
         return enroll(
             [*(originals(sha256) for sha256 in before.normals), *(n.source for n in normals)],
