@@ -134,10 +134,10 @@ def fit_fused(
     """A memory bank of at most `rows` for each backbone, and their units. Raises as `patchcore.fit_patchcore`."""
     whole, state, found_units = features if isinstance(features, Sequence) else list(features), State(), []
     for half, (bank, source) in enumerate(zip(BANKS, SOURCES, strict=True)):
-        own = _Half(whole, fusion, half)
+        own = Half(whole, fusion, half)
         found = patchcore.fitted(
             own,
-            _HalfCopies(turned, fusion, half),
+            HalfCopies(turned, fusion, half),
             rows=rows,
             seed=seed,
             progress=progress and patchcore.turn_of(progress, half, len(BANKS)),
@@ -164,11 +164,11 @@ def held_out(
 
     def left_out(half: int) -> Iterator[tuple[int, Floats]]:
         return patchcore.held_out(
-            _Half(features, fusion, half),
+            Half(features, fusion, half),
             {"memory_bank": state[BANKS[half]], "source": state[SOURCES[half]]},
             sure=fusion.shapes[half][0],
-            copies=_HalfCopies(copies, fusion, half),
-            turned=_HalfCopies(turned, fusion, half),
+            copies=HalfCopies(copies, fusion, half),
+            turned=HalfCopies(turned, fusion, half),
             seed=seed,
             progress=progress and patchcore.turn_of(progress, half, len(BANKS)),
             cancelled=cancelled,
@@ -217,7 +217,7 @@ class Fused:
         return scores
 
 
-class _Half(Sequence[Floats]):
+class Half(Sequence[Floats]):
     """Pictures' features by one backbone, each cut out when it is looked at."""
 
     def __init__(self, features: Sequence[Floats], fusion: Fusion, half: int) -> None:
@@ -230,15 +230,15 @@ class _Half(Sequence[Floats]):
     def __getitem__(self, at: int) -> Floats: ...
 
     @overload
-    def __getitem__(self, at: slice) -> _Half: ...
+    def __getitem__(self, at: slice) -> Half: ...
 
-    def __getitem__(self, at: int | slice) -> Floats | _Half:
+    def __getitem__(self, at: int | slice) -> Floats | Half:
         if isinstance(at, slice):
-            return _Half(self._features[at], self._fusion, self._half)
+            return Half(self._features[at], self._fusion, self._half)
         return self._fusion.part(self._features[at], self._half)
 
 
-class _HalfCopies(Sequence[tuple[int, Floats]]):
+class HalfCopies(Sequence[tuple[int, Floats]]):
     """The same of altered pictures, each with the number of its original."""
 
     def __init__(self, copies: Copies, fusion: Fusion, half: int) -> None:
@@ -251,11 +251,11 @@ class _HalfCopies(Sequence[tuple[int, Floats]]):
     def __getitem__(self, at: int) -> tuple[int, Floats]: ...
 
     @overload
-    def __getitem__(self, at: slice) -> _HalfCopies: ...
+    def __getitem__(self, at: slice) -> HalfCopies: ...
 
-    def __getitem__(self, at: int | slice) -> tuple[int, Floats] | _HalfCopies:
+    def __getitem__(self, at: int | slice) -> tuple[int, Floats] | HalfCopies:
         if isinstance(at, slice):
-            return _HalfCopies(self._copies[at], self._fusion, self._half)
+            return HalfCopies(self._copies[at], self._fusion, self._half)
         number, one = self._copies[at]
         return number, self._fusion.part(one, self._half)
 
