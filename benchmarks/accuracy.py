@@ -25,6 +25,7 @@ from inspection.image import Limits
 from inspection.metrics import auroc
 from inspection.normals import checked, distinct
 from inspection.options import EnrolOptions, resolved, view_of
+from models.backbones import FUSED
 from models.experts import load_expert
 from models.experts.layout import Layout
 from models.experts.view import RULES
@@ -35,6 +36,8 @@ CONFIGURATIONS = (
     EnrolOptions("patchcore", "efficientnet_lite0"),
     EnrolOptions("patchcore", "efficientnet_lite0", 448),
     EnrolOptions("patchcore", "dinov2_vits14"),
+    EnrolOptions("patchcore", FUSED),
+    EnrolOptions("patchcore", FUSED, 448, score_rule="top"),
     EnrolOptions("padim", "efficientnet_lite0"),
     EnrolOptions("padim", "dinov2_vits14"),
     EnrolOptions("reference", "efficientnet_lite0"),
@@ -71,7 +74,8 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
     masks, defective = masks_at(tests, view.map_size), np.array([one.defective for one in tests])
     known = [i for i, mask in enumerate(masks) if mask is not None]
     truth = np.stack([masks[i] for i in known]) if any(m is not None and m.any() for m in masks) else None
-    layouts = {rule: Layout(replace(view, rule=rule)) for rule in RULES}
+    both = options.expert == "patchcore" and len(view.halves) == 1  # of a fused score the patches do not tell the other rule
+    layouts = {rule: Layout(replace(view, rule=rule)) for rule in (RULES if both else (view.rule,))}
     stream = (one.pixels() for one in everything)
     near, quiet = Path(tempfile.gettempdir()), (lambda *_: None)
     with features_file(stream, len(everything), options.expert, view, near, quiet, lambda: None) as features:
@@ -88,8 +92,8 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
             with as_fitted(fit.state, tested, pixels, options.expert, view, near, quiet, None) as seen:
                 raws = [expert.score_features(one[None])[0] for one in seen]
             pixel = None if truth is None else auroc(np.stack([raws[i].map for i in known]), truth)
-            for rule in RULES if options.expert == "patchcore" else RULES[:1]:
-                scores = [raw.score if rule == "max" else layouts[rule].pooled(raw.patches.ravel()) for raw in raws]
+            for rule, layout in layouts.items():
+                scores = [raw.score if rule == view.rule else layout.pooled(raw.patches.ravel()) for raw in raws]
                 yield {
                     "folder": f"{folder.parent.name}/{folder.name}",
                     "expert": options.expert,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import median
 from time import perf_counter
 from typing import TypeVar
@@ -18,6 +19,8 @@ from inspection.normals import Normal, read
 from inspection.options import AUTO, EnrolOptions, bank_rows, region_of, resolved, view_of
 from models import backbones, catalog, experts
 from models.experts.base import Floats
+from models.experts.fused import per_patch
+from models.experts.tiles import prepared
 from models.experts.view import Rule
 
 T = TypeVar("T")
@@ -33,21 +36,28 @@ LOSS = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A configuration that `auto` may choose, dearer than those before it."""
+    """A configuration that `auto` may choose."""
 
     backbone: str
     image_size: int
     score_rule: Rule
     margin: float
-    """AUROC by which it must surely see more than what was taken before: 3.5 times the time for .02, eight times for .2."""
+    """AUROC by which it must surely see more than what was taken before; infinite: shown beside the others alone."""
     precision: backbones.Precision = "float32"
 
 
 WAYS = (
+    Way(backbones.FUSED, 224, "max", 0.0),
+    Way(AUTO, 224, "max", inf),
+    Way(backbones.FUSED, 448, "top", 0.02),
+)
+"""Where both backbones can look together: nothing painted tells which is better, so both are taken, and a size chosen."""
+SINGLE = (
     Way(AUTO, 224, "max", 0.0),
     Way(AUTO, 448, "top", 0.02),
     Way("dinov2_vits14", 224, "max", 0.2),
 )
+"""Elsewhere, each dearer than those before it: 3.5 times the time for .02, eight times for .2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ def choose(
     """The options with backbone, size, rule and precision filled in, and the table that they were chosen by.
 
     Up to 32 normal pictures, by content, in four folds: each one and the defects painted into it are scored by an expert of
-    the other folds. The cheapest way stands unless a dearer one has an AUROC higher by its margin and the gain's standard error
+    the other folds. The first way stands unless another has an AUROC higher by its margin and the gain's standard error
     together (`pick`). int8, where asked for, takes the place of float32 unless it sees less by `LOSS`. The same
     pictures in another order or under other names give the same choice.
     Raises as `resolved` and `region_of`, FeaturesRefused, FitCancelled.
@@ -190,7 +200,6 @@ class _Trial:
         self._view = view_of(self.options, shapes)
         self._region = None if region is None else region_of(region, self._view, shapes)
         self._source = experts.extractor(options.expert, self._view, self._region)
-        self._spec = backbones.spec(way.backbone)
         self._features: list[Floats] = []
         self._experts: list[experts.Expert] = []
         self._seconds: list[float] = []
@@ -199,16 +208,15 @@ class _Trial:
 
     def learn(self, pixels: Pixels) -> None:
         """Take in a normal picture."""
-        self._features.append(self._source.features(backbones.preprocess(pixels, self._spec, self._view.size)[None])[0])
+        self._features.append(self._source.features(prepared(pixels, self._view))[0])
 
     def fit(self) -> None:
         """An expert without each fold, and what it says of the fold's pictures."""
         for fold in range(FOLDS):
             others = [one for n, one in enumerate(self._features) if n % FOLDS != fold]
-            rows = min(ROWS, bank_rows(self.options.coreset, (len(others), len(others[0]))))
-            state = experts.fit(
-                self.options.expert, others, rows=rows, seed=0, backbone=self.options.backbone, region=self._region
-            )
+            patches, _ = per_patch(self._view, others[0].shape, self._region)
+            rows = min(ROWS, bank_rows(self.options.coreset, (len(others), patches)))
+            state = experts.fit(self.options.expert, others, rows=rows, seed=0, view=self._view, region=self._region)
             self._experts.append(experts.load_expert(self.options.expert, state, self._view, source=self._source))
         for n, one in enumerate(self._features):
             self.scores.append(self._experts[n % FOLDS].score_features(one[None])[0].score)
@@ -217,8 +225,7 @@ class _Trial:
     def judge(self, pixels: Pixels, fold: int) -> None:
         """Score a copy of a picture of that fold."""
         start = perf_counter()
-        images = backbones.preprocess(pixels, self._spec, self._view.size)[None]
-        self.scores.append(self._experts[fold].score(images)[0].score)
+        self.scores.append(self._experts[fold].score(prepared(pixels, self._view))[0].score)
         self._seconds.append(perf_counter() - start)
 
     def row(self, scores: np.ndarray, defective: np.ndarray, chosen: bool) -> Candidate:
@@ -235,11 +242,16 @@ def _open(options: EnrolOptions) -> tuple[list[Way], str]:
         named = f"{'Tiles' if options.tile else 'The reference expert'} and `auto` mean {AUTO}"
         return [], f"{named if options.backbone == 'auto' else 'Tiles are seen in float32'}: nothing was compared."
     if options.backbone != "auto":
-        size = options.image_size or backbones.spec(options.backbone).image_size
+        size = options.image_size or backbones.spec(backbones.members(options.backbone)[0]).image_size
         return [Way(options.backbone, size, "top" if options.score_rule == "top" else "max", 0.0)], ""
-    ways = [way for way in WAYS if options.expert == "patchcore" or way.image_size <= backbones.spec(way.backbone).image_size]
+    patchcore = options.expert == "patchcore"
+    together = patchcore and all(_pulled(way.backbone) for way in WAYS)
+    ways = [
+        way for way in (WAYS if together else SINGLE) if patchcore or way.image_size <= backbones.spec(way.backbone).image_size
+    ]
     if options.image_size is not None:
-        ways = list({way.backbone: replace(way, image_size=options.image_size) for way in reversed(ways)}.values())[::-1]
+        sized = [replace(way, image_size=options.image_size) for way in ways]
+        ways = sized[:1] if together else list({way.backbone: way for way in reversed(sized)}.values())[::-1]
     if options.score_rule != "auto":
         ways = [replace(way, score_rule=options.score_rule) for way in ways]
     ways = [way for way in ways if _fits(way)]
@@ -251,19 +263,20 @@ def _open(options: EnrolOptions) -> tuple[list[Way], str]:
 
 def _transforms(way: Way) -> bool:
     """Whether the backbone is a vision transformer, which int8 is for."""
-    return backbones.spec(way.backbone).l2_normalised
+    return any(backbones.spec(name).l2_normalised for name in backbones.members(way.backbone))
 
 
 def _fits(way: Way) -> bool:
     with suppress(ValueError):
-        backbones.spec(way.backbone).grid(way.image_size)
+        experts.View.square(way.backbone, way.image_size).grid  # noqa: B018 - raises
         return True
     return False
 
 
 def _pulled(backbone: str) -> bool:
     try:
-        catalog.locate(backbones.spec(backbone).weights)
+        for name in backbones.members(backbone):
+            catalog.locate(backbones.spec(name).weights)
     except catalog.WeightsMissing:
         return False
     return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from inspection.normals import Normal, checked, distinct, read, some
 from inspection.options import MAX_BANK, EnrolOptions
 from inspection.recipe import Golden, Recipe
 from models.experts import REGION, FeaturesRefused, FitCancelled, load_expert
-from models.experts.insertion import Inserted, insert
+from models.experts.fused import BANKS, Fusion
+from models.experts.insertion import Inserted, insert, insert_fused
 from models.experts.layout import Layout
 
 LEAST = 32
@@ -74,11 +76,11 @@ def extend(
         remarks.insert(0, f"{len(given) - len(unknown)} of {len(given)} pictures are in the recipe already.")
     remarks += _unlike(before.gate, normals)
     lineage = before.options.get("extension", {})
-    state = recipes.arrays(parent, before)
+    state, fused = recipes.arrays(parent, before), len(before.view.halves) > 1
     extension = {
         "parents": [*lineage.get("parents", ()), before.sha256],
         "pictures": len(normals),
-        "first_rows": lineage.get("first_rows", len(state.get("memory_bank", ()))),
+        "first_rows": lineage.get("first_rows", _first(state, fused)),
     }
     small = len(before.normals) < LEAST
     if before.expert != "patchcore" or (small and (originals is not None or len(before.calibration.held_out_scores) < 3)):
@@ -113,12 +115,14 @@ def extend(
                 spoilt, len(copies), before.expert, view, folder.parent, tell, stop, region, "selftest"
             ) as painted:
                 tell("coreset", 0, len(normals))
-                found = insert(
+                put: Any = partial(insert, layout=Layout(view, region))
+                if fused:
+                    put = partial(insert_fused, fusion=Fusion(view, region))
+                found: Inserted = put(
                     list(features),
                     state,
-                    layout=Layout(view, region),
                     coreset=extension["first_rows"],
-                    most=_rows(state["memory_bank"], extension["first_rows"]),
+                    most=_most(state, extension["first_rows"], fused),
                     first=len(before.normals),
                     copies=Altered([copy.picture for copy in copies], painted),
                     seed=before.options["seed"],
@@ -178,6 +182,17 @@ def extend(
         tell("golden", done, len(before.golden))
     files[recipes.ARRAYS[before.expert]] = tensor_bytes({name: np.ascontiguousarray(a) for name, a in found.state.items()})
     return recipes.save(folder, replace(draft, golden=tuple(scored)), files)
+
+
+def _first(state: Mapping[str, np.ndarray], fused: bool) -> int | list[int]:
+    """Rows of the memory bank as first fitted, or of each backbone's."""
+    return [len(state[name]) for name in BANKS] if fused else len(state.get("memory_bank", ()))
+
+
+def _most(state: Mapping[str, np.ndarray], first: Any, fused: bool) -> int | list[int]:
+    if fused:
+        return [_rows(state[name], count) for name, count in zip(BANKS, first, strict=True)]
+    return _rows(state["memory_bank"], first)
 
 
 def _rows(bank: np.ndarray, first: int) -> int:

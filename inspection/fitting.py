@@ -19,6 +19,7 @@ from inspection.turns import turned
 from models import backbones, experts
 from models.experts import TEMPLATE, Copies, Region, View
 from models.experts.base import State
+from models.experts.fused import per_patch
 from models.experts.patchcore import HELD
 from models.experts.registered import ALIKE, MOST, template_of
 from models.experts.registration import Grey
@@ -59,7 +60,7 @@ def fitted(
         aligned(options, view, features, read, near, tell, stop, region is not None) as (features, template, said),
     ):
         told += said
-        shape = (len(features) + len(turns), *features.shape[1:])
+        shape = (len(features) + len(turns), *per_patch(view, features.shape[1:], region))
         rows, asked = bank_rows(options.coreset, shape), bank_rows(options.coreset, shape[:2])
         if rows < asked and options.expert == "patchcore":
             told += (f"The memory bank has {rows:,} rows: the {asked:,} asked for would pass {MAX_BANK >> 20} MiB.",)
@@ -68,7 +69,7 @@ def fitted(
             features,
             rows=rows,
             seed=options.seed,
-            backbone=options.backbone,
+            view=view,
             region=region,
             turned=turns,
             template=template,

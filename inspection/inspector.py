@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -141,5 +142,6 @@ class Inspector:
 
 
 def weights_sha256(backbone: str) -> str:
-    """Digest of the backbone's tensors as the catalogue pins it. Raises models.catalog.UnknownWeight."""
-    return catalog.entries()[backbones.spec(backbone).weights].sha256
+    """Digest of the backbone's tensors as the catalogue pins it; of several, that of theirs. Raises catalog.UnknownWeight."""
+    digests = [catalog.entries()[backbones.spec(name).weights].sha256 for name in backbones.members(backbone)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()

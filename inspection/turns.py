@@ -15,6 +15,7 @@ from inspection.image import Pixels
 from inspection.options import EnrolOptions
 from models.bank import Bank
 from models.experts import Copies, View
+from models.experts.fused import lead
 
 ANGLES = tuple(22.5 * n for n in range(1, 16))
 QUARTERS = (90.0, 180.0, 270.0)
@@ -52,7 +53,8 @@ def turned(
         quarters = (turn(read(n), angle) for n in looked for angle in QUARTERS)
         total = len(looked) * len(QUARTERS)
         with features_file(quarters, total, options.expert, view, near, tell, stop, stage="turn") as found:
-            far = as_far([features[n] for n in looked], [found[n : n + len(QUARTERS)] for n in range(0, total, len(QUARTERS))])
+            own, away = ([lead(view, one) for one in each] for each in (features[: len(looked)], found))
+            far = as_far(own, [away[n : n + len(QUARTERS)] for n in range(0, total, len(QUARTERS))])
     if options.augment != "on" and (far is None or far > AS_FAR):
         yield (), ()
         return

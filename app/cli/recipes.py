@@ -42,7 +42,7 @@ def enroll(
     extend: Annotated[str | None, typer.Option(metavar="N|present", help="Add to this recipe, which keeps its options.")] = None,
     diff_last: Annotated[int, typer.Option(min=0, help="With --extend: judge so many inspections again.")] = 200,
     expert: Annotated[str, typer.Option(help="patchcore, padim, reference, or zeroshot, which needs no picture.")] = "patchcore",
-    backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
+    backbone: Annotated[str, typer.Option(help="auto, fused (both), efficientnet_lite0 (fast) or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of overlapping tiles, pixels of the picture: for large pictures.")

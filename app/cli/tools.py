@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="In the MVTec AD convention, or holding several such.")],
     expert: Annotated[str, typer.Option(help="patchcore, padim, reference or zeroshot.")] = "patchcore",
-    backbone: Annotated[str, typer.Option(help="auto, efficientnet_lite0 or dinov2_vits14.")] = "auto",
+    backbone: Annotated[str, typer.Option(help="auto, fused (both), efficientnet_lite0 (fast) or dinov2_vits14.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side of the network's square input, pixels.")] = None,
     coreset: Annotated[float | None, typer.Option(help="Rows of the memory bank; up to 1: a share of all patches.")] = None,
     tile: Annotated[

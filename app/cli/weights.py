@@ -35,14 +35,14 @@ def pull(names: Names = None, as_json: Json = False) -> None:
 
 def fetch(names: Iterable[str], progress: Progress) -> dict[str, str]:
     """Put the weights on the shelf, and the graphs the line's runtime reads; name → folder."""
-    from inspection.choice import WAYS
+    from inspection.choice import SINGLE
     from models import catalog
     from models.backbones import graph, spec
 
     folders = {name: str(catalog.pull(name, progress)) for name in names}
     for name in folders:
         if catalog.entries()[name].role == "backbone":
-            for size in sorted({spec(name).image_size, *(way.image_size for way in WAYS if way.backbone == name)}):
+            for size in sorted({spec(name).image_size, *(way.image_size for way in SINGLE if way.backbone == name)}):
                 graph(name, size)
     return folders
 

@@ -25,6 +25,8 @@ GRAPHS = 2
 """Raised when the exported graph changes its meaning, so that old ones are made again."""
 Precision = Literal["float32", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+FUSED = "fused"
+"""Stands where a backbone's name does for two that look at a picture together (models/experts/fused.py)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ _CATALOGUED = {
 }
 
 
+def members(name: str) -> tuple[str, ...]:
+    """The backbones that look together under that name; most stand for themselves alone."""
+    return tuple(_CATALOGUED) if name == FUSED else (name,)
+
+
 def spec(name: str) -> BackboneSpec:
     """The backbone of that name: a catalogued one, or timm's `resnet18`, `timm:resnet18`, `timm:resnet18:layer1+layer2`.
 
@@ -93,6 +100,8 @@ def spec(name: str) -> BackboneSpec:
     """
     if name in _CATALOGUED:
         return _CATALOGUED[name]
+    if name == FUSED:
+        raise catalog.UnknownWeight(f"{name!r} is no backbone but several: {' and '.join(members(name))}.", name=name)
     if not re.fullmatch(r"(timm:)?[a-z]\w*(\.\w+)?(:[\w.]+(\+[\w.]+)*)?", name):
         raise catalog.UnknownWeight(
             f"{name!r} is no backbone's name; write {', '.join(_CATALOGUED)} or timm:resnet18.", name=name

@@ -50,6 +50,7 @@ def extractor(
 ) -> Extractor:
     """The backbone in the line's runtime, over tiles where the view has them; for `reference` with each cell's own pixels.
 
+    Backbones that look together give one row a picture (fused.py).
     With a `region` (at the map's size) only the patches inside, but for `reference`, which lays whole pictures over each other.
     With a `template` (PaDiM alone, no region) each picture is laid on it, and its pose goes with the features.
     Raises as `runtime.Backbone`, ValueError for a size the expert cannot take or a region or template that does not fit.
@@ -58,6 +59,10 @@ def extractor(
         from models.experts.cells import Cells
 
         return Cells(view.backbone, view.input, threads)
+    if len(view.halves) > 1:
+        from models.experts.fused import Both
+
+        return Both(view, region, threads)
     from models.experts.tiles import Regional, Tiles
     from models.runtime import Backbone
 
@@ -75,6 +80,10 @@ def check_view(kind: str, view: View) -> None:
     view.grid  # noqa: B018 - raises
     if view.tile is not None and kind != "patchcore":
         raise ValueError(f"tiles are for PatchCore: {kind} looks at the whole picture at once")
+    if len(view.halves) > 1:
+        if kind != "patchcore" or view.tile is not None:
+            raise ValueError(f"{view.backbone} is for PatchCore and whole pictures: name one backbone")
+        return
     if view.precision == "int8" and (kind not in ("patchcore", "padim") or not backbones.spec(view.backbone).l2_normalised):
         raise ValueError(f"int8 is for PatchCore and PaDiM on dinov2_vits14, not for {kind} on {view.backbone}: take float32")
     if kind == "zeroshot" and not backbones.spec(view.backbone).l2_normalised:
@@ -90,7 +99,7 @@ def working_size(kind: str, backbone: str, sides: Sequence[int]) -> int:
 
     Defects on a template may be a few pixels wide: the median of the longer `sides`, at most `cells.MOST_SIDE`.
     """
-    spec = backbones.spec(backbone)
+    spec = backbones.spec(backbones.members(backbone)[0])
     if kind != "reference":
         return spec.image_size
     from models.experts.cells import fitting_size
@@ -105,7 +114,7 @@ def fit(
     rows: int = 2000,
     dims: int = 100,
     seed: int = 0,
-    backbone: str | None = None,
+    view: View | None = None,
     region: Region | None = None,
     turned: Copies = (),
     template: np.ndarray | None = None,
@@ -114,11 +123,12 @@ def fit(
 ) -> State:
     """Pictures' patch features `[P, D]`, read once → the expert's state: what a recipe keeps and `load_expert` takes.
 
-    `rows` is PatchCore's, `dims` PaDiM's, `backbone` (its name) the reference expert's; `region` is kept beside the arrays.
+    `rows` is PatchCore's, `dims` PaDiM's; the reference expert and backbones that look together need the `view`; `region` is
+    kept beside the arrays.
     `turned`: copies that join PatchCore's bank, each counted as its original. `template`: what PaDiM's
     pictures were laid on. Raises FeaturesRefused, FitCancelled.
     """
-    state = _fitted(kind, features, turned, template, rows, dims, seed, backbone, progress, cancelled)
+    state = _fitted(kind, features, turned, template, rows, dims, seed, view, region, progress, cancelled)
     return state if region is None else {**state, REGION: region}
 
 
@@ -130,16 +140,20 @@ def _fitted(
     rows: int,
     dims: int,
     seed: int,
-    backbone: str | None,
+    view: View | None,
+    region: Region | None,
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> State:
-    if kind == "patchcore":
-        from models.experts.patchcore import fit_patchcore, joined
+    if kind == "patchcore" and view is not None and len(view.halves) > 1:
+        from models.experts.fused import Fusion, fit_fused
 
-        whole, owner = (features, None) if not turned else joined(list(features), turned)
-        bank, source = fit_patchcore(whole, rows=rows, seed=seed, progress=progress, cancelled=cancelled)
-        return {"memory_bank": bank, "source": source if owner is None else owner[source]}
+        fusion = Fusion(view, region)
+        return fit_fused(features, fusion, turned, rows=rows, seed=seed, progress=progress, cancelled=cancelled)
+    if kind == "patchcore":
+        from models.experts import patchcore
+
+        return patchcore.fitted(features, turned, rows=rows, seed=seed, progress=progress, cancelled=cancelled)
     if kind == "padim":
         from models.experts.padim import fit_padim
 
@@ -147,7 +161,9 @@ def _fitted(
     if kind == "reference":
         from models.experts.reference import fit_reference
 
-        width = backbones.spec(_named(backbone)).width
+        if view is None:
+            raise ValueError("the reference expert needs its view")
+        width = backbones.spec(view.backbone).width
         return fit_reference(features, width=width, progress=progress, cancelled=cancelled)
     if kind == "zeroshot":
         from models.experts.rarity import fit_rarity
@@ -185,13 +201,22 @@ def held_out(
         return rehearsal.held_out(features, state, cells, copies=copies, seed=seed, cancelled=cancelled)
     from models.experts.layout import Layout
 
+    if kind == "patchcore" and len(view.halves) > 1:
+        from models.experts import fused
+
+        fusion = fused.Fusion(view, state.get(REGION))
+        return fused.held_out(
+            features, state, fusion, copies=copies, turned=turned, seed=seed, progress=progress, cancelled=cancelled
+        )
     layout = Layout(view, state.get(REGION))
     if kind == "patchcore":
         from models.experts import patchcore
 
-        return patchcore.held_out(
-            features, state, layout=layout, copies=copies, turned=turned, seed=seed, progress=progress, cancelled=cancelled
+        sure = patchcore.sure(layout)
+        found = patchcore.held_out(
+            features, state, sure=sure, copies=copies, turned=turned, seed=seed, progress=progress, cancelled=cancelled
         )
+        return ((number, layout.raw(distances, "nearest")) for number, distances in found)
     if kind == "padim":
         from models.experts import padim
 
@@ -242,6 +267,13 @@ def load_expert(
         return Reference(state, Cells(view.backbone, view.input, threads))
     from models.experts.layout import Layout
 
+    if len(view.halves) > 1:
+        from models.experts.fused import Fused, Fusion
+
+        if runtime == "torch":
+            raise ValueError(f"{view.backbone} runs on the line's runtime alone: name one backbone")
+        check_view(kind, view)
+        return Fused(state, source or extractor(kind, view, region, threads), Fusion(view, region), threads)
     layout, width = Layout(view, region), backbones.spec(view.backbone).width
     if runtime == "torch":
         whole = view.tile is None and region is None and template is None
@@ -264,12 +296,6 @@ def load_expert(
 
     _fits(len(state["mean"]) == layout.count and state["index"].max() < width, view.backbone)
     return Padim(state, source, layout)
-
-
-def _named(backbone: str | None) -> str:
-    if backbone is None:
-        raise ValueError("the reference expert needs its backbone's name")
-    return backbone
 
 
 def _unknown(kind: str) -> ValueError:

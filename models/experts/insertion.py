@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bank import Bank
-from models.experts.base import Cancelled, Copies, FeaturesRefused, FitCancelled, Floats, State, checked, numbered
+from models.experts.base import Cancelled, Copies, FeaturesRefused, FitCancelled, Floats, RawScore, State, checked, numbered
+from models.experts.fused import BANKS, SOURCES, UNITS, Fusion, Half, HalfCopies
 from models.experts.layout import Layout
 
 FOLDS = 10
@@ -48,6 +49,21 @@ def covering_radius(coreset: Floats) -> float:
     return float(np.sqrt(np.einsum("md,md->m", gap, gap).min()))
 
 
+class Grown(NamedTuple):
+    """One memory bank with new rows, and each picture's distances without its own."""
+
+    bank: Floats
+    source: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    """How many rows each new picture gave."""
+    radius: float
+    uncovered: int
+    left: dict[int, Floats]
+    """By number: the distances `[P]` of a new picture, or of a copy, by the standing bank and the rows that others give."""
+    before: list[Floats]
+    """Those of the new pictures by the standing bank alone."""
+
+
 def insert(
     features: Sequence[Floats],
     state: Mapping[str, np.ndarray],
@@ -60,12 +76,77 @@ def insert(
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Inserted:
-    """Put the patches of new pictures, `[P, D]` each, into a PatchCore state, until all lie within its covering radius.
+    """Put the patches of new pictures, `[P, D]` each, into a PatchCore state: `grown`, and what its distances say.
+
+    `copies` are altered new pictures, to be scored only. Raises FeaturesRefused, FitCancelled.
+    """
+    found = grown(
+        features, state["memory_bank"], state["source"],
+        coreset=coreset, most=most, first=first, copies=copies, seed=seed, cancelled=cancelled,
+    )  # fmt: skip
+    grew = {**state, "memory_bank": found.bank, "source": found.source}
+    return _inserted(grew, [found], lambda each: layout.raw(each[0], "nearest"))
+
+
+def insert_fused(
+    features: Sequence[Floats],
+    state: Mapping[str, np.ndarray],
+    *,
+    fusion: Fusion,
+    coreset: Sequence[int],
+    most: Sequence[int],
+    first: int,
+    copies: Copies = (),
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Inserted:
+    """The same for backbones that look together, each bank by itself; their units stay, so that old scores stay comparable."""
+    parts, grew = [], dict(state)
+    for half, (bank, source) in enumerate(zip(BANKS, SOURCES, strict=True)):
+        found = grown(
+            Half(features, fusion, half), state[bank], state[source],
+            coreset=coreset[half], most=most[half], first=first, copies=HalfCopies(copies, fusion, half),
+            seed=seed, cancelled=cancelled,
+        )  # fmt: skip
+        grew |= {bank: found.bank, source: found.source}
+        parts.append(found)
+    units = state[UNITS].tolist()
+    return _inserted(grew, parts, lambda each: fusion.raw(each, units))
+
+
+def _inserted(state: State, parts: Sequence[Grown], raw: Callable[[Sequence[Floats]], RawScore]) -> Inserted:
+    count = len(parts[0].before)
+    seen = {at: raw([part.left[at] for part in parts]) for at in parts[0].left}
+    return Inserted(
+        state=state,
+        rows=np.asarray(sum(part.rows for part in parts)),
+        radius=parts[0].radius,
+        uncovered=sum(part.uncovered for part in parts),
+        scores=[seen[at].score for at in range(count)],
+        peaks=[float(seen[at].map.max()) for at in range(count)],
+        patches=[seen[at].patches for at in range(count)],
+        altered=[seen[at].score for at in range(count, len(seen))],
+        before=[raw([part.before[at] for part in parts]).score for at in range(count)],
+    )
+
+
+def grown(
+    features: Sequence[Floats],
+    bank: Floats,
+    source: NDArray[np.int32],
+    *,
+    coreset: int,
+    most: int,
+    first: int,
+    copies: Copies = (),
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Grown:
+    """Patches of new pictures join a bank, farthest first, until all lie within its covering radius.
 
     That is the radius of the bank's first `coreset` rows, which the fit chose. The bank grows to at most `most` rows; the new
-    ones' `source` counts from `first`; `copies` are altered new pictures, to be scored only. Held-out scores: for each of at
-    most ten folds of the new pictures the insertion is done anew without them (decision 0003 says why taking their rows out
-    afterwards would not do). Raises FeaturesRefused, FitCancelled.
+    ones' `source` counts from `first`. Held-out distances: for each of at most ten folds of the new pictures the insertion is
+    done anew without them (decision 0003 says why taking their rows out afterwards would not do).
     """
     from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
 
@@ -73,7 +154,6 @@ def insert(
         if cancelled is not None and cancelled():
             raise FitCancelled("the insertion was cancelled")
 
-    bank = state["memory_bank"]
     radius, search, room = covering_radius(bank[:coreset]), Bank(bank), max(0, most - len(bank))
     distances, far = [], []
     for one in features:
@@ -94,9 +174,7 @@ def insert(
 
     everyone = np.arange(len(patches))
     rows = chosen(everyone)
-    scores, peaks = np.zeros(len(far)), np.zeros(len(far))
-    grids: dict[int, Floats] = {}
-    altered = np.zeros(len(copies))
+    apart: dict[int, Floats] = {}
     for fold in np.array_split(np.random.default_rng(seed).permutation(len(far)), min(FOLDS, len(far))):
         others = everyone[~np.isin(owner, fold)]
         kept = rows if len(others) == len(everyone) else chosen(others)
@@ -107,27 +185,17 @@ def insert(
                 left = distances[number] if at == number else search.nearest(one)[0]
                 if beside is not None:
                     left = np.minimum(left, beside.nearest(one)[0])
-                raw = layout.raw(left, "nearest")
-                if at == number:
-                    scores[number], peaks[number], grids[int(number)] = raw.score, raw.map.max(), raw.patches
-                else:
-                    altered[at - len(far)] = raw.score
+                apart[at] = left
     uncovered = 0
     if len(patches):
         reach = np.minimum(standing, Bank(patches[rows]).nearest(patches)[0]) if len(rows) else standing
         uncovered = int((reach > radius * (1 + 1e-5)).sum())
-    return Inserted(
-        state={
-            **state,
-            "memory_bank": np.concatenate([bank, patches[rows]]),
-            "source": np.concatenate([state["source"], (first + owner[rows]).astype(np.int32)]),
-        },
+    return Grown(
+        bank=np.concatenate([bank, patches[rows]]),
+        source=np.concatenate([source, (first + owner[rows]).astype(np.int32)]),
         rows=np.bincount(owner[rows], minlength=len(far)),
         radius=radius,
         uncovered=uncovered,
-        scores=scores.tolist(),
-        peaks=peaks.tolist(),
-        patches=[grids[number] for number in range(len(far))],
-        altered=altered.tolist(),
-        before=[layout.raw(one, "nearest").score for one in distances],
+        left=apart,
+        before=distances,
     )

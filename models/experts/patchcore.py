@@ -103,18 +103,35 @@ def fit_patchcore(
     return held[:full].copy(), picture[:full].copy()
 
 
+def fitted(
+    features: Iterable[Floats],
+    turned: Copies = (),
+    *,
+    rows: int,
+    seed: int,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> State:
+    """A memory bank with each row's picture, as a recipe keeps them; `turned` copies join it, each counted as its original."""
+    whole, owner = (features, None) if not turned else joined(list(features), turned)
+    bank, source = fit_patchcore(whole, rows=rows, seed=seed, progress=progress, cancelled=cancelled)
+    return {"memory_bank": bank, "source": source if owner is None else owner[source]}
+
+
 def held_out(
     features: Sequence[Floats],
     state: Mapping[str, np.ndarray],
     *,
-    layout: Layout,
+    sure: int,
     copies: Copies = (),
     turned: Copies = (),
     seed: int = 0,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-) -> Iterator[tuple[int, RawScore]]:
-    """The number of each normal picture and copy, and its score by a bank that the picture had no part in; nothing for one.
+) -> Iterator[tuple[int, Floats]]:
+    """The number of each normal picture and copy, and its patches' distances `[P]` by a bank that the picture had no part in.
+
+    The `sure` largest are exact. Nothing for a single picture.
 
     A bank of all patches: the others' rows. A coreset is chosen anew, as large, without each fold of the pictures (drawn by
     `seed`; ten folds, of more than 50 pictures five): every picture helped to choose the coreset, so to take its own rows out
@@ -136,7 +153,7 @@ def held_out(
                 _Others(whole, [n for n, original in enumerate(owner.tolist()) if original not in left_out]),
                 rows=len(bank),
                 seed=seed,
-                progress=None if progress is None else _turn(progress, turn, folds),
+                progress=None if progress is None else turn_of(progress, turn, folds),
                 cancelled=cancelled,
             )
         left = Bank(others)
@@ -144,7 +161,7 @@ def held_out(
             for at, one in numbered(features, copies, number):
                 if cancelled is not None and cancelled():
                     raise FitCancelled("the calibration was cancelled")
-                yield at, layout.raw(_found(left, one, layout), "nearest")
+                yield at, found(left, one, sure)
 
 
 def joined(features: Sequence[Floats], turned: Copies) -> tuple[Sequence[Floats], NDArray[np.int32]]:
@@ -153,7 +170,7 @@ def joined(features: Sequence[Floats], turned: Copies) -> tuple[Sequence[Floats]
     return ([*features, *(one for _, one in turned)] if turned else features), owner
 
 
-def _turn(progress: Progress, turn: int, turns: int) -> Progress:
+def turn_of(progress: Progress, turn: int, turns: int) -> Progress:
     """The progress of one of several equal fits, as that of all."""
     return lambda done, total: progress(turn * total + done, turns * total)
 
@@ -197,9 +214,9 @@ class PatchCore:
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()
-        found = [_found(self._bank, one, self._layout) for one in features]
+        searches = [found(self._bank, one, sure(self._layout)) for one in features]
         searched = perf_counter()
-        scores = [self._layout.raw(distances, "nearest") for distances in found]
+        scores = [self._layout.raw(distances, "nearest") for distances in searches]
         if timings is not None:
             timings |= {"search": (searched - start) * 1e3, "map": (perf_counter() - searched) * 1e3}
         return scores
@@ -210,7 +227,7 @@ def sure(layout: Layout) -> int:
     return max(layout.top, layout.count // EXACT_SHARE)
 
 
-def _found(bank: Bank, features: Floats, layout: Layout) -> Floats:
-    """The distances of one picture's patches `[P]`, those that its score and the map's peaks are made of exact."""
+def found(bank: Bank, features: Floats, sure: int) -> Floats:
+    """The distances of one picture's patches `[P]`, the `sure` largest exact."""
     parts = [features[at : at + SEARCHED] for at in range(0, len(features), SEARCHED)]
-    return np.concatenate([bank.search(part, min(len(part), sure(layout))) for part in parts])
+    return np.concatenate([bank.search(part, min(len(part), sure)) for part in parts])

@@ -32,11 +32,13 @@ def owned(side: int, tile: int, stride: int) -> list[tuple[int, int, int]]:
 def prepared(pixels: NDArray[np.uint8], view: View) -> NDArray[Any]:
     """An RGB picture `[H, W, 3]` as the view's extractor takes it, `[1, 3, rows, columns]`, normalised.
 
-    For tiles `[1, rows, columns, 3]` in bytes, a quarter of the memory: each tile is normalised by itself.
+    For tiles `[1, rows, columns, 3]` in bytes, a quarter of the memory: each tile is normalised by itself. So too for backbones
+    that look together, as large as the one that sees most.
     """
-    if view.tile is None:
+    halves = view.halves
+    if view.tile is None and len(halves) == 1:
         return backbones.preprocess(pixels, backbones.spec(view.backbone), view.size)[None]
-    return backbones.resized(pixels, view.size)[None]
+    return backbones.resized(pixels, max(half.size for half in halves))[None]
 
 
 class Tiles:
@@ -67,10 +69,13 @@ class Tiles:
 class Regional:
     """Another extractor's patches, those of a region alone; all outside is mean grey to it, so that nothing there has a say."""
 
-    def __init__(self, whole: Extractor, view: View, region: Region) -> None:
-        """`region` `[h, w]` at the view's map size. Raises ValueError where it does not fit, or holds no patch."""
+    def __init__(self, whole: Extractor, view: View, region: Region, keep: NDArray[np.bool_] | None = None) -> None:
+        """`region` `[h, w]` at the view's map size; `keep`: other patches `[rows, columns]` than those that lie in it.
+
+        Raises ValueError where the region does not fit, or holds no patch.
+        """
         self.grid, self.nbytes = whole.grid, whole.nbytes + 4 * view.size[0] * view.size[1]
-        self._whole, self._keep = whole, cells_of(view, region).ravel()
+        self._whole, self._keep = whole, (cells_of(view, region) if keep is None else keep).ravel()
         self._grey = np.rint(255 * np.array(backbones.spec(view.backbone).mean)).astype(np.uint8)
         inside = (region > 0).astype(np.float32)
         resized = cv2.resize(inside, view.size[::-1], interpolation=cv2.INTER_NEAREST)

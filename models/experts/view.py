@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +39,21 @@ class View:
         return cls(backbone, (side, side))
 
     @property
+    def halves(self) -> tuple[View, ...]:
+        """The views of the backbones that look together (`backbones.FUSED`); most are alone.
+
+        The first takes the view's size and rule, the others their own size and the largest distance; `precision` is theirs.
+        """
+        first, *others = backbones.members(self.backbone)
+        if not others:
+            return (self,)
+        squares = (View.square(name, backbones.spec(name).image_size) for name in others)
+        return (
+            replace(self, backbone=first, precision="float32"),
+            *(replace(square, precision=self.precision) for square in squares),
+        )
+
+    @property
     def input(self) -> int:
         """Side of the network's input."""
         return self.tile or self.size[0]
@@ -46,7 +61,7 @@ class View:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches. Raises ValueError for a size that the network or its stride cannot take."""
-        spec = backbones.spec(self.backbone)
+        spec = backbones.spec(backbones.members(self.backbone)[0])
         if self.tile is None:
             if self.size[0] != self.size[1]:
                 raise ValueError(f"without tiles a picture is made square, not {self.size}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspection import choice
-from inspection.choice import WAYS, Choice, Pictures, Way, choose, pick
+from inspection.choice import SINGLE, WAYS, Choice, Pictures, Way, choose, pick
 from inspection.drawn import drawn, write
 from inspection.enrolment import enroll
 from inspection.evaluation import evaluate
@@ -22,15 +23,18 @@ from inspection.inspector import Inspector
 from inspection.metrics import auroc, gain
 from inspection.options import AUTO, EnrolOptions
 from inspection.recipe import DOCUMENT, digest, load
+from models.backbones import FUSED
 
 ASKED = EnrolOptions(backbone="auto")
-SMALL = (Way(AUTO, 64, "max", 0.0), Way(AUTO, 128, "top", 0.02), Way("dinov2_vits14", 70, "max", 0.2))
+SMALL = (Way(FUSED, 64, "max", 0.0), Way(AUTO, 64, "max", inf), Way(FUSED, 128, "top", 0.02))
+ALONE = (Way(AUTO, 64, "max", 0.0), Way(AUTO, 128, "top", 0.02), Way("dinov2_vits14", 70, "max", 0.2))
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ways that take milliseconds, and one defect of each kind."""
     monkeypatch.setattr(choice, "WAYS", SMALL)
+    monkeypatch.setattr(choice, "SINGLE", ALONE)
     monkeypatch.setattr(choice, "EACH", 1)
 
 
@@ -122,14 +126,19 @@ def test_weights_that_are_not_pulled_are_left_out_and_named(monkeypatch: pytest.
 )
 def test_where_nothing_is_compared_it_is_said(options: EnrolOptions, pictures: list[int], word: str) -> None:
     taken, table = asked(options, given_as(pictures))
-    assert word in table.note and table.candidates == () and taken == replace(options, backbone=AUTO)
+    alone = options.expert == "reference" or options.tile is not None
+    assert word in table.note and table.candidates == () and taken == replace(options, backbone=AUTO if alone else FUSED)
 
 
-def test_what_was_asked_for_stands() -> None:
-    found = choice._open(replace(ASKED, image_size=448, score_rule="max"))[0]
-    assert [_said(way) for way in found] == [(AUTO, 448, "max"), ("dinov2_vits14", 448, "max")]
-    assert found[1].margin == WAYS[2].margin
+def test_what_was_asked_for_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for = replace(ASKED, image_size=448, score_rule="max")
+    assert [_said(way) for way in choice._open(asked_for)[0]] == [(FUSED, 448, "max")]
     assert [w.image_size for w in choice._open(replace(ASKED, expert="padim"))[0]] == [224, 224], "a Gaussian for each patch"
+    monkeypatch.setattr(choice, "_pulled", lambda backbone: backbone != FUSED)
+    found = choice._open(asked_for)[0]
+    assert [_said(way) for way in found] == [(AUTO, 448, "max"), ("dinov2_vits14", 448, "max")]
+    assert found[1].margin == SINGLE[2].margin
+    assert [_said(way) for way in WAYS if way.margin < inf] == [(FUSED, 224, "max"), (FUSED, 448, "top")]
 
 
 @pytest.mark.usefixtures("small")

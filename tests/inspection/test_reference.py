@@ -100,7 +100,7 @@ def test_the_recipe_is_deterministic_bounded_and_says_that_boards_are_single(mad
 def test_boards_with_fellows_are_calibrated_against_them() -> None:
     cells = extractor("reference", View.square("efficientnet_lite0", SIZE))
     features = [_features(cells, board(n % 3, move=(n // 3, 0), seed=n)) for n in range(9)]
-    state = fit("reference", features, backbone="efficientnet_lite0")
+    state = fit("reference", features, view=View.square("efficientnet_lite0", 64))
     assert not lonely(state["fellow"]).any() and notes("reference", state, 9) == ()
     scores = dict(held_out("reference", features, state, view=View.square("efficientnet_lite0", SIZE)))
     expert = load_expert("reference", state, View.square("efficientnet_lite0", SIZE))
