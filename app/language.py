@@ -23,12 +23,12 @@ from app.turns import POLL, LanguageBusy, LanguageTimeout, LanguageUnavailable, 
 from inspection import answering
 from inspection.evidence import Answer, Evidence
 from models.lmm.engines import Wants
-from models.lmm.language import WEIGHTS
 from models.lmm.prompt import Prompt
+from models.lmm.weights import NAME
 
 __all__ = ["Language", "LanguageBusy", "LanguageDied", "LanguageProcess", "LanguageTimeout", "LanguageUnavailable"]
 
-BUILTIN = "models.lmm.engines:PlainEngine"
+BUILTIN = "models.lmm.trained:MyriadEngine"
 Progress = Callable[[str | None], None]
 """Hears the stages of a cold start, and `None` while nothing is new; what it raises ends the question."""
 
@@ -56,18 +56,18 @@ class LanguageProcess:
         patience: float = 120.0,
         niceness: int = 10,
         options: Mapping[str, Any] | None = None,
-        wants: Wants = "words",
+        wants: Wants | None = None,
         grace: float = 3.0,
         online: bool = False,
     ) -> None:
         self._start = partial(_Child, engine, niceness, json.dumps(dict(options or {})), online)
         self._timeout, self._patience, self._grace = timeout, patience, grace
         self.turns = Turns(1, queue_size, patience)
-        self.wants = wants
+        self.wants: Wants = wants or ("sight" if engine == BUILTIN else "words")
         self._child: _Child | None = None
         self.name, self.sha256 = engine.rpartition(":")[2], ""
         if engine == BUILTIN:
-            self.name = WEIGHTS
+            self.name = NAME
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None) -> Generator[str, None, None]:
         """Yield the reply in pieces. Raises `LanguageBusy`, `LanguageTimeout`, `LanguageUnavailable`.

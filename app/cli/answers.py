@@ -13,7 +13,7 @@ from app.cli.output import Json, Refused, bar, columns, show, stderr
 if TYPE_CHECKING:
     from models.lmm.engines import Engine
 
-ENGINES = {"builtin": "models.lmm.engines:PlainEngine", "untrained": "models.lmm.engines:PlainEngine"}
+ENGINES = {"builtin": "models.lmm.trained:MyriadEngine", "untrained": "models.lmm.engines:PlainEngine"}
 """Name → `module:factory`; the factory takes a progress callback."""
 
 

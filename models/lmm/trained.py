@@ -22,7 +22,7 @@ class MyriadEngine(PlainEngine):
     Raises the catalogue's `WeightsMissing`, `AdapterRefused` for trained parts that do not fit the frozen networks.
     """
 
-    name = "myriad"
+    name = weights.NAME
     ablations = ("tokenizer", "instructor", "vision")
     """What can be left out, to measure what it is worth."""
     wants: Wants = "sight"

@@ -17,6 +17,7 @@ from models.lmm.language import WEIGHTS
 if TYPE_CHECKING:
     import torch
 
+NAME = "myriad"
 FORMAT = "kensor-myriad/1"
 FOLDER = Path(__file__).resolve().parent.parent / "weights" / "myriad"
 """The trained parts that come with the program."""

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from app.context import Answerer, Context
 from app.errors import OPENAI
-from app.main import create_app
+from app.main import KEEP_ALIVE, create_app
 from app.services import products, recipes
 from app.settings import Settings
 from inspection import recipe
@@ -70,7 +70,11 @@ class Echo:
 @contextmanager
 def served(settings: Settings, answerer: Answerer | None = None) -> Iterator[str]:
     """The service on a free port of loopback, by its own server."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings, answerer), port=0, log_level="critical", access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, answerer), port=0, log_level="critical", access_log=False, timeout_keep_alive=KEEP_ALIVE
+        )
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
