@@ -28,6 +28,9 @@ from inspection.questions import understand
         ("Is there a large defect?", 0),  # yes would grant its size
         ("Is it less than perfect?", 0),
         ("Which tooth is broken?", 0),
+        ("Is the left side damaged?", 0),  # yes would grant the place
+        ("Is anything wrong on the right?", 0),
+        ("Is everything all right?", -1),
         ("What is the probability that it is good?", 0),
     ],
 )
