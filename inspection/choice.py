@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import median
 from time import perf_counter
 from typing import TypeVar
@@ -41,17 +42,16 @@ class Way:
     image_size: int
     score_rule: Rule
     margin: float
-    """AUROC by which it must surely see more than what was taken before."""
+    """AUROC by which it must surely see more than what was taken before; infinite: shown beside the others alone."""
     precision: backbones.Precision = "float32"
 
 
 WAYS = (
     Way(backbones.FUSED, 224, "max", 0.0),
-    Way(AUTO, 224, "max", 0.02),
+    Way(AUTO, 224, "max", inf),
     Way(backbones.FUSED, 448, "top", 0.02),
-    Way(AUTO, 448, "top", 0.02),
 )
-"""Where both backbones can look together: painted defects flatter DINOv2, so only what they say against it is believed."""
+"""Where both backbones can look together: nothing painted tells which is better, so both are taken, and a size chosen."""
 SINGLE = (
     Way(AUTO, 224, "max", 0.0),
     Way(AUTO, 448, "top", 0.02),

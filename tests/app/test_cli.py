@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ def test_good_parts_are_added_and_the_diff_is_told(run: Run, place: Path, enroll
 
 
 def test_auto_shows_what_it_compared(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = (choice.Way("fused", 64, "max", 0.0), choice.Way(LITE, 64, "max", 0.02), choice.Way("fused", 128, "top", 0.02))
+    small = (choice.Way("fused", 64, "max", 0.0), choice.Way(LITE, 64, "max", inf), choice.Way("fused", 128, "top", 0.02))
     monkeypatch.setattr(choice, "WAYS", small)
     code, out, err = run("enroll", "auto", "--normal", place / "normal")
     assert code == 0, err
