@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -29,6 +31,7 @@ from models.backbones import FUSED
 from models.experts import load_expert
 from models.experts.layout import Layout
 from models.experts.view import RULES
+from models.runtime import Backbone, Floats
 
 SHOTS = (1, 4, 16, 0)
 """Normals per draw; 0: all of them, drawn once."""
@@ -112,6 +115,32 @@ def measured(folder: Path, options: EnrolOptions, wanted: Sequence[Draw]) -> Ite
                 }
 
 
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within, a backbone runs once on a picture: what it gave lies in a folder under the picture's digest.
+
+    Configurations, draws and the choice ask for the same pictures, turned copies included, again and again.
+    """
+    plain = Backbone.features
+    with tempfile.TemporaryDirectory(prefix="kensor-bench-") as folder:
+
+        def features(self: Backbone, images: Floats) -> Floats:
+            found = []
+            for at in range(len(images)):
+                digest = hashlib.blake2b(np.ascontiguousarray(images[at]).data, digest_size=16).hexdigest()
+                path = Path(folder) / f"{self.name.replace('/', '-')}-{self.size}-{digest}.npy"
+                if not path.exists():
+                    np.save(path, plain(self, images[at : at + 1])[0])
+                found.append(np.load(path))
+            return np.stack(found)
+
+        Backbone.features = features  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Backbone.features = plain  # type: ignore[method-assign]
+
+
 def chosen_way(folder: Path, draw: Draw) -> EnrolOptions:
     """What `auto` takes by the normals of a draw alone."""
     files, quiet = pictures(folder / "train/good"), (lambda *_: None)
@@ -122,7 +151,11 @@ def chosen_way(folder: Path, draw: Draw) -> EnrolOptions:
 
 def whole(folder: Path, shots: Sequence[int], seeds: int) -> list[dict[str, Any]]:
     """Every configuration on one folder, and for each draw the one that `auto` takes."""
-    wanted = draws(len(pictures(folder / "train/good")), shots, seeds)
+    with remembered():
+        return _whole(folder, draws(len(pictures(folder / "train/good")), shots, seeds))
+
+
+def _whole(folder: Path, wanted: Sequence[Draw]) -> list[dict[str, Any]]:
     rows = [row for options in CONFIGURATIONS for row in measured(folder, options, wanted)]
     for draw in wanted:
         way = resolved(chosen_way(folder, draw))
