@@ -1,0 +1,108 @@
+"""The weights that come with the program: they fit, they are small, and what they say follows the map."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspection.answering import answer
+from inspection.drawn import drawn
+from inspection.evidence import Evidence, Finding, MapStats, Thresholds, Verdict
+from inspection.findings import find, map_stats
+from models import catalog
+from models.lmm.prompt import Prompt
+from models.lmm.weights import FOLDER, load
+
+pytest.importorskip("torch")
+
+from models.lmm.trained import MyriadEngine
+
+
+@pytest.fixture(scope="module")
+def engine() -> MyriadEngine:
+    try:
+        return MyriadEngine()
+    except catalog.WeightsMissing:
+        pytest.skip("the frozen networks' weights are not on this machine (`kensor weights pull`)")
+
+
+def part(hot: tuple[int, int] | None) -> Evidence:
+    """A part over its limit in one cell of nine (row, column), or under it everywhere."""
+    anomaly_map = np.full((224, 224), 4.0, np.float32)
+    if hot is not None:
+        row, column = (75 * at + 20 for at in hot)
+        anomaly_map[row : row + 25, column : column + 25] = 22.0
+    raw = float(anomaly_map.max())
+    found: tuple[Finding, ...] = find(anomaly_map, 9.0, 224, 224) if hot is not None else ()
+    stats: MapStats = map_stats(anomaly_map, 224, 224)
+    picture = drawn(2, 5)[0]
+    return Evidence(
+        "018f", "part", Verdict.REJECT if hot is not None else Verdict.PASS, (), raw, raw / (raw + 10), Thresholds(8.0, 10.0),
+        found, stats, 224, 224, 1, "ab" * 32, "2026-11-24T10:00:00Z", image=picture, map=anomaly_map, references=(picture,),
+    )  # fmt: skip
+
+
+def test_weights_are_small_and_say_where_they_come_from() -> None:
+    trained = load()
+    sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
+    assert set(sizes) == {"config.json", "trained.safetensors"} and max(sizes.values()) < 15e6 and sum(sizes.values()) < 24e6
+    assert {"command", "commit", "data", "views", "words", "seconds", "machine"} <= trained.card.keys()
+    assert trained.card["command"].startswith("kensor train-lmm ") and trained.card["data"]["credits"]
+    assert str(Path.home()) not in json.dumps(trained.card)
+
+
+@pytest.mark.parametrize(("hot", "place"), [((0, 0), "top left"), ((2, 1), "bottom"), ((1, 2), "right")])
+def test_own_words_on_a_defect(engine: MyriadEngine, hot: tuple[int, int], place: str) -> None:
+    evidence = part(hot)
+    direct, inverted = (answer(evidence, text, engine) for text in ("Is there a defect?", "Is the part good?"))
+    assert direct.own_words.startswith("Yes") and inverted.own_words.startswith("No")
+    assert direct.grounding == inverted.grounding == "grounded" and direct.agrees_with_detector
+    where, size = (answer(evidence, text, engine) for text in ("Where is the defect?", "How big is it?"))
+    assert place in where.own_words and where.grounding == "grounded"
+    assert "1.2 %" in size.own_words and "medium" in size.own_words and size.grounding == "grounded"
+
+
+def test_own_words_on_a_sound_part(engine: MyriadEngine) -> None:
+    said = answer(part(None), "Is there a defect?", engine)
+    assert said.own_words.startswith("No") and said.grounding == "grounded"
+
+
+def test_what_no_picture_shows_is_refused_in_its_own_words(engine: MyriadEngine) -> None:
+    said = answer(part((0, 0)), "Which machine made this part?", engine)
+    assert "cannot be answered" in said.own_words and said.grounding == "insufficient"
+
+
+def test_another_map_is_another_place_without_facts_too(engine: MyriadEngine) -> None:
+    def where(hot: tuple[int, int]) -> str:
+        from inspection.answering import build_prompt
+        from inspection.questions import understand
+
+        prompt = build_prompt(part(hot), understand("Where is the defect?"), "sight")
+        return "".join(engine.generate(replace_context(prompt), max_tokens=24))
+
+    assert "top left" in where((0, 0)) and "bottom right" in where((2, 2))
+
+
+def replace_context(prompt: Prompt) -> Prompt:
+    """The prompt without facts in words: what is said comes from the sight."""
+    return replace(prompt, context="")
+
+
+def test_left_out_parts_are_left_out(engine: MyriadEngine) -> None:
+    from inspection.answering import build_prompt
+    from inspection.questions import understand
+
+    prompt = build_prompt(part((0, 0)), understand("Where is the defect?"), "sight")
+    try:
+        counts = {}
+        for name in ((), ("instructor",), ("tokenizer",), ("tokenizer", "instructor"), ("vision",)):
+            engine.ablate(name)
+            counts[name] = sum(token < 0 for token in engine.tokens(prompt))
+    finally:
+        engine.ablate(())
+    queries, whole = engine.config.queries, 12 + engine.config.prompt_tokens + engine.config.queries
+    assert list(counts.values()) == [whole, whole, queries, queries, whole]
