@@ -104,14 +104,14 @@ def _folder(f: Folder) -> tuple[Row, Row]:
         "seeds": len(f._seeds),
         "disagreements": _disagreements(f),
     }
-    foreign, untrained = f.by["foreign"], f.by["untrained"] or f.by["engine"]
+    untrained = f.by["untrained"]
     figures = {
         **_both(f, f.by["engine"]),
         "baselines": {
             **_plain(f),
             "rule_text": _figures(f, f.by["engine"], lambda row: _rule(f.evidence[_at(row)], row), only=FIGURES[:-2]),
-            "untrained": _both(f, untrained),
-            "foreign_map": _both(f, foreign),
+            **({"untrained": _both(f, untrained)} if untrained else {}),
+            "foreign_map": _both(f, f.by["foreign"]),
         },
     }
     return counts, figures

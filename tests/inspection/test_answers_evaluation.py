@@ -208,3 +208,8 @@ def test_what_is_left_out_of_a_prompt() -> None:
         "".join(Without(engine, ["map"]).generate(Prompt("s", "c", "q")))
     with pytest.raises(AnswersRefused, match="there are map"):
         Without(engine, ["tokenizer"])
+
+
+def test_a_model_that_was_not_asked_has_no_figures(parts: Path) -> None:
+    rows = run(parts, Scripted(), PLAN)
+    assert "untrained" not in evaluate(rows)["folders"][0]["baselines"] and "untrained" not in evaluate(rows)["mean"]["baselines"]
