@@ -15,7 +15,7 @@ from app.language import LanguageProcess
 from benchmarks.http import jpeg
 from inspection.answering import build_prompt
 from inspection.answers_evaluation import evidence_of
-from inspection.drawn import drawn, write
+from inspection.drawn import write
 from inspection.enrolment import enroll
 from inspection.evidence import Evidence
 from inspection.image import decode
@@ -84,7 +84,7 @@ def _seen(inspector: Inspector, normal: tuple[Any, ...], number: int) -> Evidenc
     from dataclasses import replace
 
     data = jpeg(number, "scratch" if number % 2 else None)
-    return replace(evidence_of(inspector.inspect(data)), image=drawn(7, number)[0], references=normal)
+    return replace(evidence_of(inspector.inspect(data)), image=decode(data).pixels, references=normal)
 
 
 def _prompt(evidence: Evidence, question: str) -> Prompt:

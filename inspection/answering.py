@@ -70,8 +70,6 @@ def answer(
     start, tell = time.perf_counter(), on_event or (lambda kind, value: None)
     asked = understand(question, language, evidence.labels)
     items, prompt = evidence_items(evidence, asked), build_prompt(evidence, asked, engine.wants)
-    if engine.wants == "pictures":
-        prompt = with_pictures(prompt, evidence)
     tell("evidence", list(items))
     nameless = asked.kind == "type" and not any(one.label for one in evidence.named)
     insufficient = nameless or asked.kind == "unanswerable" or (asked.kind == "history" and not evidence.history)
@@ -109,7 +107,7 @@ def answer(
 
 
 def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words") -> Prompt:
-    """What an engine gets before the question: the evidence in plain words, or facts and a sight for the trained model.
+    """What an engine gets: the evidence in plain words, with pictures where it looks for itself, or facts and a sight.
 
     No free text of the record (serial, lot, station) goes in.
     """
@@ -128,7 +126,8 @@ def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words")
     for name, limit in (("review", e.thresholds.review), ("reject", e.thresholds.reject)):
         if limit is not None:
             lines.append(f"The score is {'over' if e.raw_score >= limit else 'under'} the {name} limit.")
-    return Prompt(_SYSTEM, "\n".join(["Facts:", *lines, _POLICY[e.verdict]]), question.text)
+    prompt = Prompt(_SYSTEM, "\n".join(["Facts:", *lines, _POLICY[e.verdict]]), question.text)
+    return with_pictures(prompt, e) if wants == "pictures" else prompt
 
 
 def facts(evidence: Evidence) -> str:

@@ -20,7 +20,6 @@ from inspection.questions import understand
 FIGURES = (
     "decision", "decided", "place", "count", "size", "abstention", "over_refusal", "contradictions", "mended", "readable",
 )  # fmt: skip
-BASELINES = ("always_no", "always_centre", "majority", "expert", "rule_text", "untrained", "foreign_map")
 DRAWS = 1000
 JUDGED = 100
 Value = tuple[int, int, str, float]

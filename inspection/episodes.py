@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as tensor_bytes
@@ -27,11 +25,12 @@ from inspection.options import EnrolOptions, resolved, view_of
 from inspection.products import Product
 from inspection.recipe import Recipe
 from inspection.selftest import SelfTest
+from inspection.sight import REFERENCES, scalars, scaled
 from inspection.spoilt import Truth, painted, taken
 from models import backbones
 from models.catalog.files import replaced
 from models.experts import load_expert
-from models.lmm.prompt import CELLS, SIDE
+from models.lmm.prompt import SIDE
 from models.runtime import Backbone
 
 FEATURES = "dinov2_vits14"
@@ -39,8 +38,6 @@ FEATURES = "dinov2_vits14"
 SHOTS = {1: 0.03, 2: 0.05, 4: 0.34, 8: 0.17, 16: 0.33, 32: 0.08}
 """Normal pictures of an episode, and how often."""
 SOUND, SPOILT = 5, 7
-REFERENCES = 2
-"""Normal pictures whose features are kept."""
 FOLDER_EVERY = 8
 """One episode in so many is of a folder's product."""
 ROWS = 400
@@ -118,7 +115,7 @@ def episode(catalogue: Sequence[Product], seed: int, number: int) -> Episode:
     normals = [product.picture(int(index)) for index in indexes[:shots]]
     sight = _sight()
     spoilt = rng.permutation([False] * SOUND + [True] * SPOILT)
-    features, maps, scalars, samples = [], [], [], []
+    features, maps, ratios, samples = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="kensor-episode-") as near:
         inspector = enrolled(normals, options, Path(near))
         for index, spoil in zip(indexes[shots:], spoilt, strict=True):
@@ -126,8 +123,8 @@ def episode(catalogue: Sequence[Product], seed: int, number: int) -> Episode:
             data = taken(pixels, rng)
             outcome = inspector.inspect(data)
             features.append(_features(sight, decode(data).pixels))
-            maps.append(_map(outcome))
-            scalars.append(_scalars(outcome))
+            maps.append(np.asarray(scaled(outcome.map, outcome.thresholds.reject), np.float16))
+            ratios.append(scalars(outcome.raw_score, outcome.map_stats.max, outcome.thresholds))
             samples.append({"evidence": _record(outcome), "truth": asdict(truth)})
         references = [_features(sight, normals[at]) for at in sorted({0, shots // 2})[:REFERENCES]]
         calibrated = inspector.recipe.calibration.thresholds.reject is not None
@@ -140,7 +137,7 @@ def episode(catalogue: Sequence[Product], seed: int, number: int) -> Episode:
         "expert": expert, "normals": shots, "samples": samples,
     }  # fmt: skip
     tensors: dict[str, NDArray[Any]] = {
-        "features": np.stack(features), "references": np.stack(references), "map": np.stack(maps), "scalars": np.stack(scalars)
+        "features": np.stack(features), "references": np.stack(references), "map": np.stack(maps), "scalars": np.stack(ratios)
     }  # fmt: skip
     return Episode(tensors, card)
 
@@ -210,19 +207,6 @@ def _sight() -> Backbone:
 def _features(sight: Backbone, pixels: Pixels) -> NDArray[np.float16]:
     found = sight.features(backbones.preprocess(pixels, sight.spec, SIDE)[None])[0]
     return np.asarray(found, np.float16)
-
-
-def _map(outcome: Outcome) -> NDArray[np.float16]:
-    small = cv2.resize(outcome.map, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
-    return np.asarray(small / max(outcome.thresholds.reject or float(outcome.map.max()), 1e-12), np.float16)
-
-
-def _scalars(outcome: Outcome) -> NDArray[np.float32]:
-    review, reject = outcome.thresholds.review, outcome.thresholds.reject
-    if review is None or reject is None:
-        return np.zeros(4, np.float32)
-    ratios = (outcome.raw_score / reject, outcome.raw_score / review, outcome.map_stats.max / reject)
-    return np.array([*(math.log(max(ratio, 1e-6)) for ratio in ratios), 1.0], np.float32)
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

@@ -82,7 +82,6 @@ class Reader:
     def __init__(self, language: Language, samples: Samples, turns: int, facts_in_words: bool) -> None:
         self.language, self.samples, self.turns = language, samples, turns
         self._untold = UNTOLD if facts_in_words else 1.0
-        self._ids: dict[str, list[int]] = {}
 
     def branches(self, rows: Sequence[int], views: Views, rng: np.random.Generator) -> tuple[list[Branches], list[list[Turn]]]:
         """The rows' prompts, their answers by the views that the same forward pass gave."""

@@ -92,10 +92,14 @@ class MyriadEngine(PlainEngine):
             if "vision" in self._left_out:
                 moved = torch.zeros_like(moved)
             seen = Seen(moved[None], anomaly_map[None], torch.from_numpy(np.array(sight.scalars))[None])
-            self._soft = self._myriad(seen, self._placement())[1][0].clone()
+            self._soft = self._myriad(seen, self._placement)[1][0].clone()
 
+    @property
     def _placement(self) -> Placement:
-        told, asked = "tokenizer" not in self._left_out, "instructor" not in self._left_out
+        """Where the map enters: as trained, but for what is left out."""
+        trained = self.config.placement
+        told = trained in ("language", "both") and "tokenizer" not in self._left_out
+        asked = trained in ("queries", "both") and "instructor" not in self._left_out
         return "both" if told and asked else "language" if told else "queries" if asked else "none"
 
     def _patches(self, picture: np.ndarray) -> np.ndarray:

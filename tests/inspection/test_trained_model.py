@@ -106,3 +106,21 @@ def test_left_out_parts_are_left_out(engine: MyriadEngine) -> None:
         engine.ablate(())
     queries, whole = engine.config.queries, 12 + engine.config.prompt_tokens + engine.config.queries
     assert list(counts.values()) == [whole, whole, queries, queries, whole]
+
+
+def test_a_model_trained_for_one_placement_answers_by_it(engine: MyriadEngine) -> None:
+    config = engine.config
+    try:
+        for placement, left_out, entered in (
+            ("both", (), "both"),
+            ("language", (), "language"),
+            ("queries", (), "queries"),
+            ("language", ("tokenizer",), "none"),
+            ("queries", ("tokenizer",), "queries"),
+        ):
+            engine.config = replace(config, placement=placement)
+            engine.ablate(left_out)
+            assert engine._placement == entered
+    finally:
+        engine.config = config
+        engine.ablate(())
