@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import Json, Refused, bar, columns, show, stderr
+from app.cli.output import Json, Refused, columns, show, stages, stderr
 
 if TYPE_CHECKING:
     from models.lmm.engines import Engine
@@ -60,14 +60,7 @@ def evaluate_answers(
         asked = Without(asked, left_out)
     options = EnrolOptions(expert, backbone, image_size, seed=seed)
     model = {"name": asked.name, "sha256": asked.sha256}
-    with bar() as progress:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
+    with stages() as tell:
         if questions is not None:
             chosen = multiple_choice.answered(questions, folder, asked, options, shots=shots, limit=limit, progress=tell)
             heading = [["type", "questions", "right", "chance"]]

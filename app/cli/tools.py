@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.output import Json, Refused, bar, columns, download_bar, show, stderr
+from app.cli.output import Json, Refused, bar, columns, download_bar, show, stages, stderr
 
 
 def register(app: typer.Typer) -> None:
@@ -67,14 +67,7 @@ def evaluate(
         score_rule,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
     )
-    with bar() as progress:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
+    with stages() as tell:
         rows = evaluation.evaluate(folder, options, shots=shots, seeds=seeds, progress=tell)
     mean = evaluation.mean(rows)
     heading = ["folder", "normals", "test", *evaluation.FIGURES]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.cli.output import Json, Refused, bar, columns, show
+from app.cli.output import Json, Refused, columns, show, stages
 
 
 def register(app: typer.Typer) -> None:
@@ -48,14 +48,7 @@ def train_lmm(
     kept = episodes or folder.with_name(f"{folder.name}-episodes")
     catalogue = products(normals or ())
     datacard.begin(kept, catalogue, seed)
-    with bar() as progress:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
+    with stages() as tell:
         generate(kept, catalogue, seed, range(count), tell)
         card = {"command": shlex.join(["kensor", *sys.argv[1:]]), "data": datacard.write(kept, catalogue, seed)}
         schedule = Schedule(seed=seed, view_steps=view_steps, word_steps=word_steps, facts=facts)

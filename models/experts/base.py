@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,29 @@ class Expert(Protocol):
     def state(self) -> State:
         """The arrays a recipe keeps: `memory_bank`, `mean`/`precision`/`index`, `pictures`/… or `share`; `region`, `template`."""
         ...
+
+
+class FromFeatures:
+    """What all of the line's experts share: pictures become features first, and those are scored."""
+
+    _state: Mapping[str, np.ndarray]
+    _extractor: Extractor
+
+    def state(self) -> State:
+        """As `Expert.state`."""
+        return dict(self._state)
+
+    def score(self, images: NDArray[Any], timings: dict[str, float] | None = None) -> list[RawScore]:
+        """As `Expert.score`."""
+        start = perf_counter()
+        features = self._extractor.features(images)
+        if timings is not None:
+            timings["features"] = (perf_counter() - start) * 1e3
+        return self.score_features(features, timings)
+
+    def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
+        """As `Expert.score_features`."""
+        raise NotImplementedError
 
 
 def checked(features: np.ndarray, like: np.ndarray | None = None) -> Floats:

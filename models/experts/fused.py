@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models import backbones
 from models.bank import Bank
 from models.experts import patchcore
-from models.experts.base import Cancelled, Copies, Extractor, FeaturesRefused, Floats, Progress, RawScore, State
+from models.experts.base import Cancelled, Copies, Extractor, FeaturesRefused, Floats, FromFeatures, Progress, RawScore, State
 from models.experts.layout import Layout
 from models.experts.tiles import Regional, prepared
 from models.experts.view import Region, View
@@ -179,7 +179,7 @@ def held_out(
         yield at, fusion.raw((first.pop(at), distances), units)
 
 
-class Fused:
+class Fused(FromFeatures):
     """A memory bank for each backbone, searched exactly."""
 
     kind = "patchcore"
@@ -195,16 +195,6 @@ class Fused:
         self._banks = [Bank(self._state[name], threads) for name in BANKS]
         held = sum(array.nbytes for array in self._state.values())
         self.nbytes = held + sum(bank.nbytes for bank in self._banks) + extractor.nbytes
-
-    def state(self) -> State:
-        return dict(self._state)
-
-    def score(self, images: NDArray[Any], timings: dict[str, float] | None = None) -> list[RawScore]:
-        start = perf_counter()
-        features = self._extractor.features(images)
-        if timings is not None:
-            timings["features"] = (perf_counter() - start) * 1e3
-        return self.score_features(features, timings)
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()

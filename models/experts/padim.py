@@ -18,6 +18,7 @@ from models.experts.base import (
     FeaturesRefused,
     FitCancelled,
     Floats,
+    FromFeatures,
     Progress,
     RawScore,
     State,
@@ -159,7 +160,7 @@ def held_out(
             yield at, raw if TEMPLATE not in state else laid_back(raw, one, layout.view.rule)
 
 
-class Padim:
+class Padim(FromFeatures):
     """The line's PaDiM: onnxruntime features, Mahalanobis distances, separable map."""
 
     kind = "padim"
@@ -168,16 +169,6 @@ class Padim:
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
         self._extractor, self._layout = extractor, layout
         self.nbytes = sum(array.nbytes for array in self._state.values()) + extractor.nbytes
-
-    def state(self) -> State:
-        return dict(self._state)
-
-    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        start = perf_counter()
-        features = self._extractor.features(images)
-        if timings is not None:
-            timings["features"] = (perf_counter() - start) * 1e3
-        return self.score_features(features, timings)
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()

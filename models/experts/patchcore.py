@@ -19,6 +19,7 @@ from models.experts.base import (
     FeaturesRefused,
     FitCancelled,
     Floats,
+    FromFeatures,
     Progress,
     RawScore,
     State,
@@ -188,7 +189,7 @@ class _Others(Sequence[Floats]):
         return self._features[self._numbers[at]]
 
 
-class PatchCore:
+class PatchCore(FromFeatures):
     """The line's PatchCore: onnxruntime features, exact search, separable map.
 
     The score is equation 6 without the weight (anomalib's `num_neighbors=1`), or the mean of the largest distances.
@@ -201,16 +202,6 @@ class PatchCore:
         self._extractor, self._layout = extractor, layout
         self._bank = Bank(self._state["memory_bank"], threads)
         self.nbytes = sum(array.nbytes for array in self._state.values()) + self._bank.nbytes + extractor.nbytes
-
-    def state(self) -> State:
-        return dict(self._state)
-
-    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        start = perf_counter()
-        features = self._extractor.features(images)
-        if timings is not None:
-            timings["features"] = (perf_counter() - start) * 1e3
-        return self.score_features(features, timings)
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
-from models.experts.base import Copies, Extractor, FeaturesRefused, Floats, RawScore, State, checked, numbered
+from models.experts.base import Copies, Extractor, FeaturesRefused, Floats, FromFeatures, RawScore, State, checked, numbered
 from models.experts.layout import Layout
 
 SHARE = 0.03
@@ -65,7 +65,7 @@ def notes(normals: int) -> tuple[str, ...]:
     return (note,)
 
 
-class Rarity:
+class Rarity(FromFeatures):
     """The line's zero-shot expert: onnxruntime features, rarity within the picture, separable map."""
 
     kind = "zeroshot"
@@ -77,16 +77,6 @@ class Rarity:
             raise ValueError(f"a share of {self._share:g} of the other patches")
         self._state, self._extractor, self._layout = dict(state), extractor, layout
         self.nbytes = extractor.nbytes + 8 * _BLOCK
-
-    def state(self) -> State:
-        return dict(self._state)
-
-    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        start = perf_counter()
-        features = self._extractor.features(images)
-        if timings is not None:
-            timings["features"] = (perf_counter() - start) * 1e3
-        return self.score_features(features, timings)
 
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         start = perf_counter()

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, Progress, RawScore, State, checked
+from models.experts.base import Cancelled, FeaturesRefused, FitCancelled, Floats, FromFeatures, Progress, RawScore, State, checked
 from models.experts.cells import Cells, Grey, split
 from models.experts.registration import COARSE, Pose, descriptor, fine, laid, refined, scaled, shifted
 from models.runtime import blur
@@ -234,14 +234,14 @@ def _known(difference: Floats) -> Floats:
     return np.nan_to_num(difference, nan=0.0)
 
 
-class Reference:
+class Reference(FromFeatures):
     """The line's reference expert: cells, registration, differences; the score is the map's peak."""
 
     kind = "reference"
 
     def __init__(self, state: Mapping[str, np.ndarray], cells: Cells) -> None:
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}
-        self._cells = cells
+        self._extractor, self._width = cells, cells.spec.width
         self._references = References(self._state)
         if self._references.size != cells.size or self._references.features.shape[1:] != (
             cells.grid[0] * cells.grid[1],
@@ -252,21 +252,11 @@ class Reference:
         self._known = min(KNOWN, float(alike.min())) if len(alike) else KNOWN
         self.nbytes = sum(array.nbytes for array in self._state.values()) + self._references.nbytes + cells.nbytes
 
-    def state(self) -> State:
-        return dict(self._state)
-
-    def score(self, images: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
-        start = perf_counter()
-        features = self._cells.features(images)
-        if timings is not None:
-            timings["features"] = (perf_counter() - start) * 1e3
-        return self.score_features(features, timings)
-
     def score_features(self, features: Floats, timings: dict[str, float] | None = None) -> list[RawScore]:
         scores, search, heat = [], 0.0, 0.0
         for one in features:
             start = perf_counter()
-            deep, picture = split(checked(one), self._cells.spec.width)
+            deep, picture = split(checked(one), self._width)
             found = self._references.nearest(picture)
             searched = perf_counter()
             seen = self._references.compare(deep, picture, found)
