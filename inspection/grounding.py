@@ -148,8 +148,8 @@ class Check:
 
     def __init__(self, evidence: Evidence, question: Question, statement: str) -> None:
         self._set, self._question, self._statement = ClaimSet(evidence), question, statement
-        named = question.kind == "type" and any(one.label for one in evidence.named)
-        self._only = question.kind in STATED and not named
+        self._named = question.kind == "type" and any(one.label for one in evidence.named)
+        self._only = question.kind in STATED and not self._named
         self._labels = nameable(evidence.labels) if evidence.named else []
         self._rest, self._sentences, self._dropped, self._kept = "", 0, False, list[str]()
         self._stated = self.refused = False
@@ -207,7 +207,7 @@ class Check:
             return []
         first = self._sentences == 0
         self._sentences += 1
-        if first and not self._only and _REFUSED.search(sentence):
+        if first and not self._only and not self._named and _REFUSED.search(sentence):  # the examples bear the name
             self._only = self.refused = self._dropped = True
             self._statement = statement(self._set.evidence, replace(self._question, kind="unanswerable"))
             return [self._state()]

@@ -237,3 +237,9 @@ def test_no_name_leaves_that_the_examples_do_not_bear(names: list[str | None], s
         ids = {one for one in ("f1", "f2", "f3") if one in sentence}
         assert spoken <= {borne.get(one) for one in ids or set(borne)}, (sentence, borne)
         assert len(spoken) <= max(len(ids), 1), sentence
+
+
+def test_a_model_that_refuses_to_name_is_not_heard_where_the_examples_name() -> None:
+    """The built-in model has never seen a labelled example; the record has."""
+    got = answer(TWO, "What kind of defect is it?", Parrot("The type cannot be named: this product has no labelled example."))
+    assert got.kind == "type" and got.grounding == "replaced" and "“crack”" in got.answer and "cannot be" not in got.answer
