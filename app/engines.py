@@ -51,7 +51,8 @@ def opened(settings: Settings) -> Language:
         key = settings.openai_key.get_secret_value() if settings.openai_key else None
         server = OpenAIEngine(settings.openai_url, settings.openai_model, key, timeout=settings.engine_timeout)
         others["openai"] = LanguageServer(server, at_once=settings.openai_at_once, patience=settings.engine_timeout)
-    return Language(engines=others)
+    parts = {"folder": str(settings.lmm_weights)} if settings.lmm_weights else None
+    return Language(LanguageProcess(options=parts), engines=others)
 
 
 class LanguageServer:

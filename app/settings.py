@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     chunk: int = Field(default=16, ge=1)
     """Pictures per commit in a re-inspection."""
 
+    lmm_weights: Path | None = None
+    """The built-in model's trained parts, as `kensor train-lmm` writes them; default: those that come with the program."""
     engine_timeout: float = Field(default=60.0, gt=0, le=3600)
     """Seconds one reply of `transformers` or `openai` may take."""
     transformers_model: str | None = Field(default=None, min_length=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import Json, Refused, columns, show, stages, stderr
+from app.cli.output import Json, Refused, columns, show, stages
 
 if TYPE_CHECKING:
     from models.lmm.engines import Engine
@@ -39,6 +39,9 @@ def evaluate_answers(
         str | None, typer.Option(help="Left out, comma-separated: map, scalars, picture, references, facts, or the engine's own.")
     ] = None,
     untrained: Annotated[bool, typer.Option(help="Ask the untrained model too, where that is another.")] = True,
+    weights: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="The built-in model's trained parts, by `train-lmm`.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Keep raw answers in this JSONL file; what it holds is not asked again.")
     ] = None,
@@ -53,8 +56,9 @@ def evaluate_answers(
     from inspection.ablation import Without
     from inspection.options import EnrolOptions
 
-    console = stderr()
-    asked: Engine = _engine(engine, console.print)
+    if weights is not None and engine != "builtin":
+        raise Refused(f"Trained parts are for the engine `builtin`, not for `{engine}`.", "no_trained_parts", engine=engine)
+    asked: Engine = _engine(engine, weights)
     left_out = tuple(name.strip() for name in (ablate or "").split(",") if name.strip())
     if left_out:
         asked = Without(asked, left_out)
@@ -69,20 +73,20 @@ def evaluate_answers(
             show({"engine": model, **chosen}, as_json, list(columns([*heading, *table, *mean])))
             return
         plan = asking.Plan(options, shots, seeds, limit, wordings)
-        plain = _engine("untrained", console.print) if untrained and ENGINES["untrained"] != ENGINES.get(engine, engine) else None
+        plain = _engine("untrained") if untrained and ENGINES["untrained"] != ENGINES.get(engine, engine) else None
         rows = asking.run(folder, asked, plan, untrained=plain, out=out, progress=tell)
     found = answers_figures.evaluate(rows)
     show({"engine": model, "shots": shots, "seeds": seeds, "ablate": left_out, **found}, as_json, _lines(found))
 
 
-def _engine(name: str, tell: Any) -> Engine:
+def _engine(name: str, weights: Path | None = None) -> Engine:
     module, _, factory = ENGINES.get(name, name).partition(":")
     try:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(ENGINES)
         raise Refused(f"There is no engine `{name}`; there are {known}, and module:factory.", "unknown_engine") from error
-    made: Engine = make(lambda stage: None)
+    made: Engine = make(lambda stage: None, **({} if weights is None else {"folder": weights}))
     return made
 
 

@@ -81,7 +81,7 @@ def load(folder: Path, held_out: bool) -> Samples:
         about = {"product": episode["product"], "source": episode["source"], "normals": episode["normals"]}
         records += [{**about, **sample} for sample in episode["samples"]]
     if not records:
-        raise TrainingRefused(f"{folder} holds no episodes of {'held-out' if held_out else 'training'} products.")
+        raise TrainingRefused(f"{folder} holds no episodes of {'held-out' if held_out else 'training'} products: make more.")
     joined = [torch.cat(column) for column in zip(*kept, strict=True)]
     return Samples(joined[0], joined[1], joined[2], _truth(records), records)
 

@@ -27,8 +27,8 @@ class MyriadEngine(PlainEngine):
     """What can be left out, to measure what it is worth."""
     wants: Wants = "sight"
 
-    def __init__(self, progress: Callable[[str], None] | None = None, folder: Path = weights.FOLDER) -> None:
-        trained = weights.load(folder)
+    def __init__(self, progress: Callable[[str], None] | None = None, folder: Path | str = weights.FOLDER) -> None:
+        trained = weights.load(Path(folder))
         super().__init__(progress)
         import torch
 
@@ -42,8 +42,11 @@ class MyriadEngine(PlainEngine):
         self.config, self.card = trained.config, trained.card
         lora = adapt(self._model.model, self.config.lora_targets, self.config.lora_rank, self.config.lora_alpha)
         self._myriad = Myriad(self.config, self._language.words()).eval()
-        self._myriad.load_state_dict(_of("myriad.", trained.tensors))
-        missing = lora.load_state_dict(_of("lora.", trained.tensors), strict=False).missing_keys
+        try:
+            self._myriad.load_state_dict(_of("myriad.", trained.tensors))
+            missing = lora.load_state_dict(_of("lora.", trained.tensors), strict=False).missing_keys
+        except RuntimeError as error:  # torch's, for other names or shapes
+            raise weights.AdapterRefused(f"The trained parts do not fit their own config.json: {error}") from error
         if any(not name.endswith("frozen.weight") for name in missing):
             raise weights.AdapterRefused("The trained parts lack some of the language model's adapters.")
         merge(self._model.model, self.config.lora_targets)

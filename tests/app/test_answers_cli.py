@@ -78,6 +78,8 @@ def test_multiple_choice(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         (["--engine", "says_engine:make", "--ablate", "tokenizer"], "tokenizer cannot be left out"),
         (["--engine", "says_engine:make", "--ablate", "map", "--shots", "3"], "words alone"),
         (["--engine", "says_engine:make", "--shots", "40"], "40 normals are asked for"),
+        (["--engine", "says_engine:make", "--weights", "."], "for the engine `builtin`"),
+        (["--weights", "."], "cannot be read"),
     ],
 )
 def test_refusals(

@@ -32,6 +32,7 @@ from app.context import Context
 from app.language import Language, LanguageProcess
 from app.main import create_app
 from app.settings import Settings
+from models.lmm.weights import FOLDER
 
 
 @pytest.fixture
@@ -439,3 +440,14 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/health", trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def test_trained_parts_that_cannot_be_taken_are_said(settings: Settings, enrolled: Path, tmp_path: Path) -> None:
+    """`KENSOR_LMM_WEIGHTS`: nothing there, then a folder trained on other frozen weights."""
+    with asking(settings, enrolled, lmm_weights=tmp_path) as (client, at):
+        assert "cannot be read" in refused(ask(client, at, "builtin"), 503, "adapter_refused")["message"]
+        values = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+        (tmp_path / "config.json").write_text(json.dumps(values | {"frozen": {"vision": "0", "language": "0"}}))
+        (tmp_path / "trained.safetensors").write_bytes(b"")
+        assert "other weights" in refused(ask(client, at, "builtin"), 503, "adapter_refused")["message"]
+        assert states(client, at) == [("failed", "adapter_refused")] * 2
