@@ -7,14 +7,22 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inspection.training import checkpoints, samples
+from inspection.training.samples import Samples
 from inspection.training.views import Progress, judge_views, train_views
 from inspection.training.words import Reader, half, judge_words, placement, rate_at
 from models.lmm.config import Config
+
+if TYPE_CHECKING:
+    from models.lmm.myriad import Myriad
+
+
+VIEWS = 0.1
+"""Weight of the views' loss beside that of the words: they are not to be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,6 @@ def train(
 
     from models.lmm import weights
     from models.lmm.language import Language
-    from models.lmm.learning import language_loss, views_loss
     from models.lmm.lora import adapt
     from models.lmm.myriad import Myriad
 
@@ -103,26 +110,13 @@ def train(
     reader, unseen_reader = Reader(language, learned, s.turns, s.facts), Reader(language, unseen, s.turns, s.facts)
     model.train()
     for step in range(state["step"], s.word_steps):
-        rng = np.random.default_rng([s.seed, 2, step])  # of the step alone, so that a resumed run draws the same
-        torch.manual_seed(1_000_003 * s.seed + step)
-        rows = rng.choice(len(learned), s.pictures, replace=False).tolist()
-        views, sights = model(learned.seen(rows, device), placement(rng) if config.placement == "both" else None)
-        batch, _ = reader.branches(rows, views, rng)
-        with half(device):
-            words = language_loss(language, sights, batch)
-        loss = words + 0.1 * views_loss(views, learned.truths(rows, device))
-        for group in optimiser.param_groups:
-            group["lr"] = s.word_rate * rate_at(step, s.word_steps)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimiser.step()
+        loss = _step(step, s, model, reader, learned, optimiser, device)
         tell("words", step + 1, s.word_steps)
         if (step + 1) % s.every == 0 or step + 1 == s.word_steps:
             now = spent + perf_counter() - start_words
             checkpoints.save(checkpoint, parameters, optimiser, {**state, "step": step + 1, "seconds": now})
             right = judge_words(model, unseen_reader, 24, s.seed, device)
-            note(stage="words", step=step + 1, loss=round(float(words.detach()), 4), right=right)
+            note(stage="words", step=step + 1, loss=round(loss, 4), right=right)
     written = {
         **(card or {}),
         "settings": settings,
@@ -137,3 +131,27 @@ def train(
     weights.save(folder, config, parameters, written)
     note(stage="done", **{key: written[key] for key in ("views", "words", "seconds")})
     return written
+
+
+def _step(step: int, s: Schedule, model: Myriad, reader: Reader, learned: Samples, optimiser: Any, device: str) -> float:
+    """One step of the second stage; the loss on the words. What it draws follows from its number, also after a cut."""
+    import torch
+
+    from models.lmm.learning import language_loss, views_loss
+
+    rng = np.random.default_rng([s.seed, 2, step])
+    torch.manual_seed(1_000_003 * s.seed + step)
+    rows = rng.choice(len(learned), s.pictures, replace=False).tolist()
+    entered = placement(rng) if model.config.placement == "both" else None
+    views, sights = model(learned.seen(rows, device), entered)
+    batch, _ = reader.branches(rows, views, rng)
+    with half(device):
+        words = language_loss(reader.language, sights, batch)
+    loss = words + VIEWS * views_loss(views, learned.truths(rows, device))
+    for group in optimiser.param_groups:
+        group["lr"] = s.word_rate * rate_at(step, s.word_steps)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_([value for group in optimiser.param_groups for value in group["params"]], 1.0)
+    optimiser.step()
+    return float(words.detach())
