@@ -163,11 +163,14 @@ def _kept(read: Callable[[], Array]) -> Array | None:
 def _looked_at(ctx: Context, row: Inspection, evidence: domain.Evidence, question: Question) -> domain.Evidence:
     """What the findings are called, or whether they were seen before, where the question asks for it."""
     asked = understand(question.question, question.language or None, evidence.labels)
-    if asked.kind == "history":
-        return replace(evidence, likeness=likenesses.of(ctx, row, evidence.findings))
-    if not evidence.labels or not (asked.kind == "type" or asked.names_type or asked.label):
-        return evidence
-    return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))
+    try:
+        if asked.kind == "history":
+            return replace(evidence, likeness=likenesses.of(ctx, row, evidence.findings))
+        if evidence.labels and (asked.kind == "type" or asked.names_type or asked.label):
+            return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))
+    except NotFound as gone:  # a picture or map that the store lost, of this inspection or of another
+        log.warning("an answer does without likeness: %s %s", gone.message, gone.details)
+    return evidence
 
 
 def ask(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +185,15 @@ def test_good_parts_have_nothing_to_label(client: TestClient, part: str) -> None
         refused(label(client, part, passed, "stain"), 422, "unknown_finding")
     bad = good(client.post(f"{part}/inspections", content=BAD, headers=PNG), 201)
     good(label(client, part, bad, "stain"), 201)
+
+
+def test_a_picture_that_the_store_lost_leaves_the_rest_of_the_answer(
+    client: TestClient, part: str, ctx: Context, found: list[Any]
+) -> None:
+    good(label(client, part, found[3], "missing"), 201)
+    lost = good(client.get(f"/v1/inspections/{found[0]['id']}"))["image"]["sha256"]
+    Path(ctx.store.path(lost)).unlink()
+    url = f"/v1/inspections/{found[0]['id']}/questions"
+    for question in ("What kind of defect is it?", "Has this been seen before?"):
+        assert good(client.post(url, json={"question": question}), 201)["answer"]
+    assert [one["state"] for one in good(client.get(url))["items"]] == ["done", "done"]
