@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 from app.turns import POLL, LanguageBusy, LanguageTimeout, LanguageUnavailable, Turns
 from inspection import answering
 from inspection.evidence import Answer, Evidence
-from models.lmm.engines import Wants
+from models.lmm.engines import ViewListener, Wants
 from models.lmm.prompt import Prompt
 from models.lmm.weights import NAME
 
@@ -69,7 +69,9 @@ class LanguageProcess:
         if engine == BUILTIN:
             self.name = NAME
 
-    def generate(self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None) -> Generator[str, None, None]:
+    def generate(
+        self, prompt: Prompt, *, max_tokens: int = 64, view: ViewListener | None = None, progress: Progress | None = None
+    ) -> Generator[str, None, None]:
         """Yield the reply in pieces. Raises `LanguageBusy`, `LanguageTimeout`, `LanguageUnavailable`.
 
         Closing the iterator stops the generation.
@@ -79,7 +81,8 @@ class LanguageProcess:
             for attempt in range(2):
                 child, spoke = self._ready(tell), False
                 try:
-                    with closing(self._reply(child, {"prompt": prompt.dumped(), "max_tokens": max_tokens}, tell)) as pieces:
+                    request = {"prompt": prompt.dumped(), "max_tokens": max_tokens}
+                    with closing(self._reply(child, request, view or (lambda value: None), tell)) as pieces:
                         for piece in pieces:
                             spoke = True
                             yield piece
@@ -111,7 +114,9 @@ class LanguageProcess:
                 raise _refusal(message)
             progress(message["stage"])
 
-    def _reply(self, child: _Child, request: dict[str, Any], progress: Progress) -> Generator[str, None, None]:
+    def _reply(
+        self, child: _Child, request: dict[str, Any], view: ViewListener, progress: Progress
+    ) -> Generator[str, None, None]:
         deadline, over = time.monotonic() + self._timeout, False
         try:
             child.send(request)
@@ -119,6 +124,9 @@ class LanguageProcess:
                 message = self._next(child, deadline, progress)
                 if message["event"] == "text":
                     yield message["text"]
+                    continue
+                if message["event"] == "view":
+                    view(message["value"])
                     continue
                 over = True
                 if message["event"] == "error":
@@ -286,8 +294,8 @@ class _Listening:
     def sha256(self) -> str:
         return self._engine.sha256
 
-    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64, **more: Any) -> Generator[str, None, None]:
         def progress(stage: str | None) -> None:
             self._tell("waiting" if stage is None else "loading", stage)
 
-        return self._engine.generate(prompt, max_tokens=max_tokens, progress=progress)
+        return self._engine.generate(prompt, max_tokens=max_tokens, progress=progress, **more)

@@ -31,9 +31,9 @@ class Without:
         self._engine, self._left_out = engine, set(left_out)
         self.name, self.sha256 = f"{engine.name} without {', '.join(sorted(left_out))}", engine.sha256
 
-    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64, **more: Any) -> Generator[str, None, None]:
         """As the engine, with what is left out empty."""
-        yield from self._engine.generate(self._cut(prompt), max_tokens=max_tokens)
+        yield from self._engine.generate(self._cut(prompt), max_tokens=max_tokens, **more)
 
     def _cut(self, prompt: Prompt) -> Prompt:
         out, sight = self._left_out, prompt.sight

@@ -84,7 +84,10 @@ def answer(
     deliver(check.begin())
     phrases, cut = asked.language != "en", False
     if not phrases:
-        with closing(engine.generate(prompt, max_tokens=MAX_TOKENS)) as pieces:  # a listener that raises stops the generation
+        hears: dict[str, Any] = {"view": check.saw} if engine.wants == "sight" else {}
+        with closing(
+            engine.generate(prompt, max_tokens=MAX_TOKENS, **hears)
+        ) as pieces:  # a listener that raises stops the generation
             for count, piece in enumerate(pieces, 1):
                 own += piece
                 deliver(check.feed(piece))
@@ -97,7 +100,7 @@ def answer(
         answer=" ".join(units),
         own_words=own.strip(),
         kind="unanswerable" if check.refused else asked.kind,
-        evidence=items,
+        evidence=(*items, *([] if check.view is None else [EvidenceItem("view", "model", {"defect": round(check.view, 3)})])),
         grounding="insufficient" if insufficient or check.refused else check.grounding,
         agrees_with_detector=check.agrees,
         model={"name": name, "sha256": sha256},

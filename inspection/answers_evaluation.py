@@ -161,7 +161,8 @@ def _one_draw(
             evidence = replace(seen[other[n] if by == "foreign" else n], image=shown, references=references)
             said = answer(evidence, question.text, engines[by], language="en")
             told = {part: getattr(said, part) for part in ("kind", "own_words", "answer", "grounding", "latency_ms", "model")}
-            keep({"row": "answer", **base, "picture": name, "by": by, **asdict(question), **told})
+            view = next((one.value["defect"] for one in said.evidence if one.kind == "view"), None)
+            keep({"row": "answer", **base, "picture": name, "by": by, **asdict(question), **told, "view": view})
         tell(stage, n + 1, len(tests))
 
 

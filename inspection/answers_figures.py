@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def _folder(f: Folder) -> tuple[Row, Row]:
 
 def _both(f: Folder, answers: list[Row]) -> Row:
     return {
-        "own_words": _figures(f, answers, lambda row: str(row["own_words"])),
+        "own_words": _figures(f, answers, lambda row: str(row["own_words"]), own=True),
         "delivered": _figures(f, answers, lambda row: str(row["answer"]), only=FIGURES[:-1]),
     }
 
@@ -127,7 +128,10 @@ def _rule(e: Evidence, row: Row) -> str:
     return statement(e, understand(row["text"], "en"))
 
 
-def _figures(f: Folder, answers: list[Row], text: Callable[[Row], str], only: Sequence[str] = FIGURES) -> Row:
+def _figures(
+    f: Folder, answers: list[Row], text: Callable[[Row], str], only: Sequence[str] = FIGURES, *, own: bool = False
+) -> Row:
+    """`own`: the decision is the side that the words take themselves, not the one that they report."""
     counted: dict[str, list[Value]] = {name: [] for name in only}
     inspections: dict[Any, list[Heard]] = defaultdict(list)
 
@@ -147,7 +151,7 @@ def _figures(f: Folder, answers: list[Row], text: Callable[[Row], str], only: Se
         if row["grounding"] != "insufficient":
             count("mended", row, row["grounding"] != "grounded")
         if row["topic"] in ("presence", "sound"):
-            side = heard.side
+            side = heard.own if own else heard.side
             count("decision", row, 0.5 if side is None else side is truth["defective"], str(truth["defective"]))
             count("decided", row, side is not None)
         elif truth["place"] is not None:
@@ -212,7 +216,7 @@ def _disagreements(f: Folder) -> Row:
     right = []
     for row in f.by["engine"]:
         limit = threshold_side(f.evidence[_at(row)])
-        side = hear(row["own_words"], row["sense"]).side if row["topic"] in ("presence", "sound") else None
+        side = hear(row["own_words"], row["sense"]).own if row["topic"] in ("presence", "sound") else None
         if None not in (limit, side) and limit is not side:
             right.append(side is f.truth(row)["defective"])
     return {"n": len(right), "model_right": float(np.mean(right)) if right else None}
@@ -226,7 +230,7 @@ def judged(rows: Sequence[Row], count: int = JUDGED) -> Row:
     unborne, untrue, claimed = [], Counter[str](), Counter[str]()
     for row in picked:
         inspection = inspections[row["folder"], *_at(row)]
-        e, truth = restored(inspection["evidence"]), inspection["truth"]
+        e, truth = replace(restored(inspection["evidence"]), view=row["view"]), inspection["truth"]
         if bad := objections(row["answer"], e, row["sense"]):
             unborne.append({"folder": row["folder"], "picture": row["picture"], "question": row["text"], "objections": bad})
         for name, right in _held_against(truth, hear(row["answer"], row["sense"])).items():

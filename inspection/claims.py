@@ -69,7 +69,12 @@ _NEUTRAL = {
     "approximately", "any", "very", "should", "look",
     "raw", "calibrated", "value", "score", "limit", "threshold",
 }  # fmt: skip
+_WHOLE = {"viewdefect", "viewnone", "typeless"}
+"""What `_MULTI` makes of a whole clause: nothing may stand beside it."""
 _MULTI = (
+    (r"\bthe model sees a (?:defect|flaw|fault)\b", "viewdefect"),
+    (r"\bthe model sees no (?:defect|flaw|fault)\b", "viewnone"),
+    (r"\bthe (?:type|kind) cannot be named\b", "typeless"),
     (r"\bstands? out\b", "standout"),
     (r"\bset (it |the part |this part )?aside\b", "setaside"),
     (r"\b(?:a|the) person should (?:have a )?look(?: at (?:it|(?:the|this) (?:part|piece|product)))?\b", "personlooks"),
@@ -113,6 +118,10 @@ class Claims:
     figures: set[tuple[str, str]] = field(default_factory=set)
     types: set[str] = field(default_factory=set)
     """Labels of the product's exemplars."""
+    views: set[bool] = field(default_factory=set)
+    """Whether the model that speaks sees a defect itself."""
+    typeless: set[bool] = field(default_factory=set)
+    """That no type can be named."""
 
     def __or__(self, other: Claims) -> Claims:
         return Claims(*(getattr(self, f) | getattr(other, f) for f in self.__slots__))
@@ -164,6 +173,12 @@ def read(clause: str, *, first: bool = False, labels: Sequence[str] = ()) -> Cla
     """Claims of one clause, or `None` when the grammar does not read it. `first`: it opens the reply, where yes and no answer.
     `labels`: as `nameable` gives them."""
     words, claims, i = words_of(clause, labels), Claims(), 0
+    if whole := _WHOLE & set(words):
+        return (
+            Claims(views={"viewdefect" in whole} if "typeless" not in whole else set(), typeless={"typeless" in whole} & {True})
+            if len(words) == 1
+            else None
+        )
     if (
         first
         and words

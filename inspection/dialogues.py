@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 
 from inspection.claims import band
 from inspection.evidence import Evidence, Finding, Verdict
+from inspection.grounding import asks_for_a_type
 from inspection.phrases import percent
+from inspection.questions import Question, understand
 
 _FILE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("dialogues.toml").read_text(encoding="utf-8"))
 _FOLLOWS: dict[str, str] = _FILE.pop("follow")
@@ -28,22 +29,26 @@ KINDS: dict[str, tuple[str, int]] = {
     "score": ("description", 0),
     **{kind: (kind, 0) for kind in ("place", "count", "size", "description", "action", "type", "history", "unanswerable")},
 }
-"""Topic → kind and sense of its questions, as `inspection.questions.understand` finds them."""
+"""Topic → kind of its questions, and what a yes to them says; `inspection.questions.understand` finds that kind, and that sense
+or none."""
 SHARES = {
-    "direct": 0.15, "inverted": 0.15, "either": 0.03, "place": 0.17, "count": 0.09, "size": 0.10, "description": 0.06,
-    "score": 0.03, "action": 0.06, "type": 0.03, "history": 0.02, "unanswerable": 0.11,
+    "direct": 0.14, "inverted": 0.14, "either": 0.03, "place": 0.14, "count": 0.08, "size": 0.09, "description": 0.04,
+    "score": 0.03, "action": 0.04, "type": 0.03, "history": 0.02, "unanswerable": 0.22,
 }  # fmt: skip
 """How often each topic comes; direct and inverted questions one to one, so that neither yes nor no is the likelier."""
 TOLD = 3
 """Findings that an answer tells one by one."""
 FOLLOWED = 0.25
 """Share of later questions that are put shortly."""
+TYPELESS = "The type cannot be named."
+"""Said beside the answer where a question takes a type for granted."""
 REFUSALS = {
-    "type": "The type cannot be named: this product has no labelled example.",
+    "type": f"{TYPELESS[:-1]}: this product has no labelled example.",
     "history": "No earlier inspection of this product is at hand.",
     "unanswerable": "This cannot be answered from the picture and its inspection.",
 }
 """What is said where the inspection bears no answer."""
+NOT_SURE = "The detector is not sure."
 ACTIONS = {
     Verdict.PASS: "Release the part.",
     Verdict.REVIEW: "A person should look at the part.",
@@ -61,30 +66,32 @@ class Turn:
     """As `inspection.questions.understand` says it."""
 
 
-def dialogue(evidence: Evidence, truth: Mapping[str, Any], rng: np.random.Generator, count: int) -> list[Turn]:
-    """`count` turns on different topics while there are any, drawn by `SHARES`; of a sample's `truth` only `defective` counts."""
+def dialogue(evidence: Evidence, rng: np.random.Generator, count: int) -> list[Turn]:
+    """`count` turns on different topics while there are any, drawn by `SHARES`."""
     topics, turns = list(SHARES), list[Turn]()
     while len(turns) < count:
         drawn = rng.choice(topics, min(count - len(turns), len(topics)), replace=False, p=list(SHARES.values()))
         for topic in map(str, drawn):
             short = turns and topic in FOLLOW_UPS and rng.random() < FOLLOWED
             wording = str(rng.choice((FOLLOW_UPS if short else WORDINGS)[topic]))
-            turns.append(Turn(wording, answer(topic, evidence, bool(truth["defective"])), KINDS[topic][0]))
+            turns.append(Turn(wording, answer(topic, understand(wording, "en"), evidence), KINDS[topic][0]))
     return turns
 
 
-def answer(topic: str, evidence: Evidence, defective: bool) -> str:
-    """What a model should say on a topic: whether there is a defect by the truth, all else by the recorded evidence.
+def answer(topic: str, asked: Question, evidence: Evidence) -> str:
+    """What a model should say on a topic: all of it borne by the evidence, and enough with up to `TOLD` findings.
 
-    Where both agree, the check finds every word borne, and nothing amiss with up to `TOLD` findings.
+    Asked for presence, it tells its own view (`Evidence.view`) too where the verdict does not say the same. A bare yes or no
+    leads only where the question's sense is settled.
     """
+    said = _answer(topic, asked, evidence)
+    return f"{said} {TYPELESS}" if asks_for_a_type(asked) else said
+
+
+def _answer(topic: str, asked: Question, evidence: Evidence) -> str:
     found = evidence.findings
-    first = f" at the {found[0].place}" if found else ""
-    if topic in ("direct", "inverted"):
-        lead = "Yes" if defective == (topic == "direct") else "No"
-        return f"{lead}, there is a defect{first}." if defective else f"{lead}, the part is good."
-    if topic == "either":
-        return f"The part has a defect{first}." if defective else "The part is good."
+    if KINDS[topic][0] == "yes_no":
+        return _presence(asked, evidence)
     if topic in REFUSALS:
         return REFUSALS[topic]
     if topic == "action":
@@ -104,12 +111,26 @@ def answer(topic: str, evidence: Evidence, defective: bool) -> str:
     return f"The verdict is {evidence.verdict}: {counted[0].lower()}{counted[1:]}. {told}"
 
 
+def _presence(asked: Question, evidence: Evidence) -> str:
+    decided, sees = evidence.decided, evidence.sees
+    if sees is None or sees is decided:
+        if decided is None:
+            return NOT_SURE
+        at = f" at the {evidence.findings[0].place}" if evidence.findings else ""
+        said = f"there is a defect{at}." if decided else "the part is good."
+        lead = "Yes, " if decided == (asked.sense > 0) else "No, "
+        return lead + said if asked.sense else said[0].upper() + said[1:]
+    view = f"the model sees {'a' if sees else 'no'} defect."
+    told = f"{NOT_SURE[:-1]}; {view}" if decided is None else f"The verdict is {evidence.verdict}, but {view}"
+    return f"{told} {_highest(evidence)}" if sees else told
+
+
 def _counted(found: tuple[Finding, ...]) -> str:
     return "There is no finding" if not found else "There is 1 finding" if len(found) == 1 else f"There are {len(found)} findings"
 
 
 def _highest(evidence: Evidence) -> str:
-    return f"The map is highest at the {evidence.map_stats.peak_place}."
+    return f"The map is highest at the {evidence.findings[0].place if evidence.findings else evidence.map_stats.peak_place}."
 
 
 def _places(found: tuple[Finding, ...]) -> str:

@@ -205,8 +205,20 @@ class Evidence:
     """What the strongest findings are called by the exemplars; empty where nobody asked, or there are none."""
     likeness: Likeness | None = None
     """`None` where nobody asked, or there is nothing to compare."""
+    view: float | None = None
+    """How likely the answering model itself takes a defect to be, 0 to 1. `None`: it has no view of its own."""
     references: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False)
     """Normal pictures of the product, RGB `[H, W, 3]` each: those that its recipe keeps."""
+
+    @property
+    def decided(self) -> bool | None:
+        """Whether the verdict says that there is a defect; `None` for a review."""
+        return {Verdict.REJECT: True, Verdict.PASS: False}.get(self.verdict)
+
+    @property
+    def sees(self) -> bool | None:
+        """Whether the answering model itself sees a defect."""
+        return None if self.view is None else self.view >= 0.5
 
     @property
     def gated(self) -> bool:
@@ -217,7 +229,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceItem:
-    """One thing an answer rests on. `kind`: `finding`, `map_stat`, `exemplar`, `reference`, `history`."""
+    """One thing an answer rests on. `kind`: `finding`, `map_stat`, `exemplar`, `reference`, `history`, `view`."""
 
     kind: str
     ref: str

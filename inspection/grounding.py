@@ -24,8 +24,9 @@ class ClaimSet:
 
     def bears(self, claims: Claims, sense: int = 0) -> bool:
         """Whether the evidence bears all claims of one sentence together; `sense` as in `Question`."""
-        e = self.evidence
-        decided = {Verdict.REJECT: True, Verdict.PASS: False}.get(e.verdict)
+        e, decided = self.evidence, self.evidence.decided
+        if any(seen is not e.sees for seen in claims.views) or (claims.typeless and (e.named or e.labels)):
+            return False
         if any(p is not decided for p in claims.present) or any(r != bool(e.findings) for r in claims.regions):
             return False
         if any(sense == 0 or decided is None or said != (decided == (sense > 0)) for said in claims.answers):
@@ -118,6 +119,8 @@ def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
         return bool(labels) and claims.types == labels
     if question.kind == "yes_no":
         return bool(claims.answers or claims.present or claims.verdicts)
+    if asks_for_a_type(question) and not claims.typeless:
+        return False
     if question.kind == "action":
         return bool(claims.actions)
     if not found and question.kind in ("place", "count", "size"):
@@ -132,6 +135,11 @@ def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
     if question.kind == "size":
         return bool(claims.percents) or claims.bands >= {band(f.area_pct) for f in found}
     return bool(claims.present or claims.verdicts) and (not found or bool(claims.places or claims.counts))
+
+
+def asks_for_a_type(question: Question) -> bool:
+    """Whether a question about findings takes a type, or a name, for granted ("how big is the crack?")."""
+    return (question.names_type or question.label is not None) and question.kind in ("place", "count", "size")
 
 
 _REFUSED = re.compile(
@@ -162,6 +170,15 @@ class Check:
         """What can be delivered before the model has said a word."""
         return [self._state()] if self._only else []
 
+    def saw(self, view: float) -> None:
+        """Take the model's own view: how likely it takes a defect to be."""
+        self._set = ClaimSet(replace(self._set.evidence, view=view))
+
+    @property
+    def view(self) -> float | None:
+        """What `saw` was told."""
+        return self._set.evidence.view
+
     def feed(self, piece: str) -> list[str]:
         """Take more of the reply; the units that can be delivered now."""
         *whole, self._rest = re.split(r"(?<=[.!?])\s+|\n+", self._rest + piece)
@@ -174,7 +191,7 @@ class Check:
         """
         whole = not cut or self._rest.rstrip().endswith((".", "!"))
         units = self._sentence(self._rest) if whole else []
-        enough = answers(self._claims, self._question, self._set.evidence) and not self._names_type()
+        enough = answers(self._claims, self._question, self._set.evidence)
         if not self._stated and not enough:
             units = [*map(_ended, units), self._state()]
         return units
@@ -194,12 +211,8 @@ class Check:
     @property
     def agrees(self) -> bool:
         """False when the model's own words took the other side of a decided verdict."""
-        decided = {Verdict.REJECT: True, Verdict.PASS: False}.get(self._set.evidence.verdict)
+        decided = self._set.evidence.decided
         return decided is None or (not decided) not in self.opinions
-
-    def _names_type(self) -> bool:
-        asked = self._question
-        return (asked.names_type or asked.label is not None) and asked.kind in ("place", "count", "size")
 
     def _sentence(self, sentence: str) -> list[str]:
         sentence = sentence.strip()
@@ -237,7 +250,7 @@ class Check:
         for claims in parsed:
             if claims:
                 decisions = claims.verdicts | claims.actions
-                self.opinions |= claims.present | {v is Verdict.REJECT for v in decisions - {Verdict.REVIEW}}
+                self.opinions |= claims.views or claims.present | {v is Verdict.REJECT for v in decisions - {Verdict.REVIEW}}
             if claims and self._question.sense:
                 self.opinions |= {said == (self._question.sense > 0) for said in claims.answers}
         for n in range(len(clauses), 0, -1):

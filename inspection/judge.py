@@ -47,13 +47,20 @@ class Heard:
     places: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     bands: list[str] = field(default_factory=list)
+    opinion: bool | None = None
+    """Whether the model that speaks says that it sees a defect itself: its own side, beside what it reports."""
     refuses: bool = False
     """It says that it cannot say."""
 
     @property
     def side(self) -> bool | None:
-        """The one side it takes on presence."""
+        """The one side it reports on presence."""
         return next(iter(self.present)) if len(self.present) == 1 else None
+
+    @property
+    def own(self) -> bool | None:
+        """The side it takes itself: what it says that it sees, or else what it reports."""
+        return self.side if self.opinion is None else self.opinion
 
 
 def size_band(area_pct: float) -> str:
@@ -65,6 +72,8 @@ def hear(text: str, sense: int = 0) -> Heard:
     """Read an English answer; `sense`: what "yes" says of presence (+1 a defect, -1 none, 0 nothing)."""
     heard = Heard()
     for sentence in _sentences(text):
+        sentence, seen = _view(sentence)
+        heard.opinion = heard.opinion if seen is None else seen
         lead, sentence = _lead(sentence)
         if lead is not None and sense:
             heard.present.add(lead == (sense > 0))
@@ -92,6 +101,9 @@ def objections(text: str, e: Evidence, sense: int = 0) -> list[str]:
     bad = [f"forbidden: {m.group()}" for m in re.finditer(FORBIDDEN, text.lower())]
     defect = {Verdict.REJECT: True, Verdict.PASS: False}.get(e.verdict)
     for sentence in _sentences(text):
+        sentence, seen = _view(sentence)
+        if seen is not None and (e.view is None or seen != (e.view >= 0.5)):
+            bad.append(f"the model's view: {seen}")
         if "cannot be" in sentence:
             continue
         lead, sentence = _lead(sentence)
@@ -111,6 +123,12 @@ def objections(text: str, e: Evidence, sense: int = 0) -> list[str]:
 def _sentences(text: str) -> list[str]:
     found = re.split(r"(?<=[.!?])\s+|\n+", text.lower().replace("anomaly map", "map").strip())
     return [s.replace("not free of", "with").replace("not without", "with") for s in found if s]
+
+
+def _view(sentence: str) -> tuple[str, bool | None]:
+    """A sentence without what the model says to see itself, and whether that is a defect."""
+    said = re.search(r"[,;]?(?: but)? ?\bthe model sees (a|no) defect\b", sentence)
+    return (sentence, None) if said is None else (sentence[: said.start()] + sentence[said.end() :], said[1] == "a")
 
 
 def _lead(sentence: str) -> tuple[bool | None, str]:

@@ -49,7 +49,10 @@ def _any(patterns: list[str]) -> re.Pattern[str]:
 _DEFECT, _SOUND, _NONE, _TYPES, _PART, _ABOUT_VERDICT, _INJECTION = (
     _any(_FILE[name]) for name in ("defect", "sound", "none", "types", "part", "about_verdict", "injection")
 )
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_PRESENCE_WORDS = set(_FILE["presence_words"])
 _UNCLEAR, _PRESENCE_ASKED = _any(_FILE["unclear"]), _any(_FILE["presence_asked"])
+_LEAD, _UNLIKE = _any(_FILE["lead"]), _any(_FILE["unlike"])
 _ENGLISH, _FOREIGN = set(_FILE["english"]), set(_FILE["foreign"])
 _FOCUS = [(name, _any(patterns)) for name, patterns in _FILE["focus"].items()]
 _RULES: list[tuple[str, re.Pattern[str]]] = [
@@ -67,7 +70,7 @@ def understand(text: str, language: str | None = None, labels: Sequence[str] = (
         raise QuestionRefused("the question is empty", limit=MAX_CHARACTERS)
     if len(text) > MAX_CHARACTERS:
         raise QuestionRefused(f"the question has {len(text)} characters, more than {MAX_CHARACTERS}", limit=MAX_CHARACTERS)
-    low = unicodedata.normalize("NFKC", text).lower()
+    low = _LEAD.sub("", unicodedata.normalize("NFKC", text).lower())
     kind, spoken = _kind(low), _language(low, language)
     if spoken == "en" and kind != "unanswerable" and _is_foreign(low):
         kind = "description"
@@ -95,7 +98,6 @@ def _kind(low: str) -> str:
 def _sense(low: str) -> int:
     """A negative auxiliary ("isn't there…?") keeps the sense; "no defects" and "free of" turn it; "good or bad?" has none."""
     low = re.sub(r"\b(is|are|does|do|has|was|were)n['’]t\b", r"\1", low)
-    low = re.sub(r"\byes or no\b", "", low)
     defect, sound, negated = (bool(re.search(p, low)) for p in (_DEFECT, _SOUND, _NONE))
     if defect and sound:
         return 0
@@ -108,12 +110,19 @@ def _settled_sense(low: str) -> int:
     """The one sense of all sentences that ask for presence and nothing more; 0 for any other question, and for no question."""
     if not _PRESENCE_ASKED.search(low):
         return 0
-    low = re.sub(r"^\W*(and|but|so)\b|\b(yes or no|or not|even (one|a|the)( small| tiny| little)?)\b", " ", low)
-    asked = [part for part in re.split(r"[?.!;]+", low) if part.strip()]
-    if any(_UNCLEAR.search(part) or _TYPES.search(part) or len(_NONE.findall(part)) > 1 for part in asked):
+    low = re.sub(r"^\W*(and|but|so)\b|\b(yes ?(or|/) ?no|or not|even (one|a|the)( small| tiny| little)?)\b", " ", low)
+    asked = [part for part in re.split(r"[?.!;]+", _UNLIKE.sub("defective", low)) if part.strip()]
+    if any(_UNCLEAR.search(part) or _TYPES.search(part) or len(_NONE.findall(part)) > 1 or not _plain(part) for part in asked):
         return 0
     senses = {_sense(part) for part in asked if _DEFECT.search(part) or _SOUND.search(part)}
     return senses.pop() if len(senses) == 1 else 0
+
+
+def _plain(low: str) -> bool:
+    """Whether a text speaks of presence alone: a yes of the verdict is no answer to "could the flaw start a fire?"."""
+    for pattern in (_NONE, _DEFECT, _SOUND):
+        low = pattern.sub(" ", low)
+    return all(word.replace("’", "'") in _PRESENCE_WORDS or ord(word[0]) > 0x2E7F for word in _WORD.findall(low))
 
 
 def _is_foreign(low: str) -> bool:

@@ -147,7 +147,7 @@ def _step(step: int, s: Schedule, model: Myriad, reader: Reader, learned: Sample
     batch, _ = reader.branches(rows, views, rng)
     with half(device):
         words = language_loss(reader.language, sights, batch)
-    loss = words + VIEWS * views_loss(views, learned.truths(rows, device))
+    loss = words + VIEWS * views_loss(views, learned.truths(rows, device), learned.sound)
     for group in optimiser.param_groups:
         group["lr"] = s.word_rate * rate_at(step, s.word_steps)
     optimiser.zero_grad()

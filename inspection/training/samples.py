@@ -47,6 +47,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def sound(self) -> float:
+        """Sound parts for each defective one."""
+        spoilt = float(self.truth.presence.sum())
+        return (len(self) - spoilt) / spoilt
+
     def seen(self, rows: Sequence[int] | np.ndarray, device: str = "cpu") -> Seen:
         """The rows as the network takes them."""
         from models.lmm.myriad import Seen

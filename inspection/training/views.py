@@ -35,7 +35,7 @@ def train_views(
     for step in range(steps):
         rows = rng.choice(len(samples), batch, p=weight)
         views, _ = model(samples.seen(rows, device), placement=("language", "both")[step % 2])
-        loss = views_loss(views, samples.truths(rows, device))
+        loss = views_loss(views, samples.truths(rows, device), samples.sound)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -16,6 +16,7 @@ from inspection.answering import SYSTEM, facts
 from inspection.dialogues import Turn, answer, dialogue
 from inspection.episodes import evidence_of
 from inspection.evidence import Finding, Verdict
+from inspection.questions import understand
 from inspection.training.samples import Samples
 from models.lmm.config import PLACES, SIZES, Placement
 
@@ -46,9 +47,9 @@ def told(
 
     Untold: no facts in words, so place, size and amount are the views' own, without names and per cent.
     """
-    evidence, view = evidence_of(record), {"defective": presence}
+    evidence = replace(evidence_of(record), view=float(presence))
     if not untold:
-        return Told(facts(evidence), dialogue(evidence, view, rng, turns))
+        return Told(facts(evidence), dialogue(evidence, rng, turns))
     blind = replace(
         evidence,
         verdict=Verdict.REJECT if presence else Verdict.PASS,
@@ -59,9 +60,9 @@ def told(
     several = replace(blind, findings=tuple(_finding(n, place, size) for n in range(1, max(amount, 1) + 1)) if presence else ())
     found = list[Turn]()
     while len(found) < turns:
-        for turn in dialogue(blind, view, rng, turns):
+        for turn in dialogue(blind, rng, turns):
             if turn.kind == "count":
-                found.append(replace(turn, answer=answer("count", several, presence)))
+                found.append(replace(turn, answer=answer("count", understand(turn.question, "en"), several)))
             elif turn.kind in _SEEN:
                 found.append(replace(turn, answer=_unnamed(turn.answer)))
     return Told("", found[:turns])

@@ -57,10 +57,11 @@ def serve(engine: str, niceness: int, parent: int, options: str = "{}") -> None:
         tell("error", **_described(error))
         return
     tell("ready", name=model.name, sha256=model.sha256)
+    hears: dict[str, Any] = {"view": lambda value: tell("view", value=value)} if model.wants == "sight" else {}
     while True:
         request = requests.get()
         try:
-            with closing(model.generate(Prompt.loaded(request["prompt"]), max_tokens=request["max_tokens"])) as pieces:
+            with closing(model.generate(Prompt.loaded(request["prompt"]), max_tokens=request["max_tokens"], **hears)) as pieces:
                 for piece in pieces:
                     if cancelled.is_set():
                         break

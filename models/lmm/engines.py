@@ -12,6 +12,10 @@ Wants = Literal["words", "sight", "pictures"]
 """What an engine takes beside the question: the evidence in plain words, facts and a sight, or plain words and pictures."""
 
 
+ViewListener = Callable[[float], None]
+"""Hears how likely an engine with a sight takes a defect to be."""
+
+
 class Engine(Protocol):
     """A language model. One call at a time; closing the iterator stops the generation."""
 
@@ -25,7 +29,11 @@ class Engine(Protocol):
         ...
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
-        """Yield the reply in pieces; their concatenation is the whole reply."""
+        """Yield the reply in pieces; their concatenation is the whole reply.
+
+        One that wants a sight takes `view` too: a function that hears, before the first piece, how likely the engine itself
+        takes a defect to be, 0 to 1.
+        """
         ...
 
 
@@ -59,6 +67,8 @@ class PlainEngine:
         self._tokenizer, self._model, self._ends = language.tokenizer, language.model, language.ends
         self._cache: Any = None
         self._cached: list[int] = []
+        self.view: float | None = None
+        """How likely a defect is by its own view of the prompt that `tokens` last read."""
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Token ids of the chat-formatted prompt, ending where the reply begins. Control tokens inside the texts are defused."""
@@ -69,10 +79,12 @@ class PlainEngine:
         text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Generator[str, None, None]:
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64, view: ViewListener | None = None) -> Generator[str, None, None]:
         """Greedy decoding; the part of the prompt shared with the last one is not computed again."""
         torch = self._torch
         ids = self.tokens(prompt)
+        if view is not None and self.view is not None:
+            view(self.view)
         shared = self._rewind(ids)
         pending, made, said = ids[shared:], list[int](), ""
         for _ in range(max_tokens):

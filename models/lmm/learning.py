@@ -31,9 +31,12 @@ class Branches(NamedTuple):
     """Question and answer, each answer with its end."""
 
 
-def views_loss(views: Views, truth: Truth) -> Tensor:
-    """Mean cross-entropies of the four views, summed."""
-    loss = functional.binary_cross_entropy_with_logits(views.presence, truth.presence)
+def views_loss(views: Views, truth: Truth, sound: float = 1.0) -> Tensor:
+    """Mean cross-entropies of the four views, summed. `sound`: sound parts for each defective one among the samples; presence
+    is learned as if there were as many of either, so that a half is the even chance."""
+    loss = functional.binary_cross_entropy_with_logits(
+        views.presence, truth.presence, pos_weight=views.presence.new_tensor(sound)
+    )
     for logits, classes in ((views.place, truth.place), (views.size, truth.size), (views.amount, truth.amount)):
         if bool((classes >= 0).any()):
             loss = loss + functional.cross_entropy(logits, classes)

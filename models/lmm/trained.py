@@ -80,7 +80,7 @@ class MyriadEngine(PlainEngine):
             return
         self._sight, self._cache, self._cached = key, None, []
         if sight is None:
-            self._soft = self._soft[:0]
+            self._soft, self.view = self._soft[:0], None
             return
         torch = self._torch
         from models.lmm.adapter import difference
@@ -95,7 +95,8 @@ class MyriadEngine(PlainEngine):
             if "vision" in self._left_out:
                 moved = torch.zeros_like(moved)
             seen = Seen(moved[None], anomaly_map[None], torch.from_numpy(np.array(sight.scalars))[None])
-            self._soft = self._myriad(seen, self._placement)[1][0].clone()
+            views, tokens = self._myriad(seen, self._placement)
+            self._soft, self.view = tokens[0].clone(), float(views.presence.sigmoid())
 
     @property
     def _placement(self) -> Placement:

@@ -41,6 +41,13 @@ class Scripted:
             if word == "nice": word = str(os.nice(0))
             yield word + " "
 
+class Seer(Scripted):
+    wants = "sight"
+
+    def generate(self, prompt, *, max_tokens=64, view):
+        view(0.75)
+        yield from super().generate(prompt, max_tokens=max_tokens)
+
 def broken(progress):
     raise RuntimeError("cannot load")
 '''
@@ -70,6 +77,16 @@ def gone(pid: int, seconds: float = 10) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_view_of_its_own_is_heard_before_the_first_word(scripted: LanguageProcess) -> None:
+    process, heard = LanguageProcess("scripted_engine:Seer", patience=20.0, wants="sight"), list[object]()
+    try:
+        for piece in process.generate(Prompt("system", "context", "one two"), view=heard.append):
+            heard.append(piece)
+    finally:
+        process.close()
+    assert heard == [0.75, "one ", "two "]
 
 
 def test_starts_on_the_first_question_and_stays(scripted: LanguageProcess) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -51,6 +51,24 @@ def test_grounded_answer_with_everything_on_record() -> None:
     assert got.prompt_sha256 == parrot.prompts[0].sha256 == build_prompt(REJECT, understand("Where is the defect?")).sha256
     assert [(i.kind, i.ref) for i in got.evidence] == [("finding", "f1"), ("map_stat", "map"), ("reference", "recipe:3")]
     assert got.evidence[0].value["place"] == "top left" and got.evidence[2].value["thresholds"] == {"review": 8.0, "reject": 10.0}
+
+
+class Seer(Parrot):
+    """Has a view of its own."""
+
+    wants = "sight"
+
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64, view: Callable[[float], None]) -> Generator[str, None, None]:
+        view(0.87654)
+        yield from super().generate(prompt, max_tokens=max_tokens)
+
+
+def test_the_models_own_view_is_told_beside_the_verdict_and_is_evidence() -> None:
+    got = answer(PASS, "Is it good?", Seer("The verdict is pass, but the model sees a defect."))
+    assert got.answer == "The verdict is pass, but the model sees a defect." and got.grounding == "grounded"
+    assert not got.agrees_with_detector
+    assert (got.evidence[-1].kind, got.evidence[-1].ref, got.evidence[-1].value) == ("view", "model", {"defect": 0.877})
+    assert answer(PASS, "Is it good?", Seer("The model sees no defect.")).answer.startswith("Yes. The detector finds no defect")
 
 
 @pytest.mark.parametrize("e", [REJECT, PASS, REVIEW])

@@ -145,7 +145,8 @@ def test_evidence_survives_its_row() -> None:
 
 def row(picture: str, topic: str, said: str, sense: int = 0, answerable: bool = True) -> dict[str, object]:
     return {"row": "answer", "folder": "f", "seed": 0, "picture": picture, "by": "engine", "topic": topic, "text": "?",
-            "sense": sense, "answerable": answerable, "own_words": said, "answer": said, "grounding": "grounded"}  # fmt: skip
+            "sense": sense, "answerable": answerable, "own_words": said, "answer": said,
+            "grounding": "grounded", "view": None}  # fmt: skip
 
 
 def inspection(picture: str, e: object, **truth: object) -> dict[str, object]:

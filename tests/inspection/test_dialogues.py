@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from inspection.dialogues import ACTIONS, FOLLOW_UPS, KINDS, REFUSALS, SHARES, TOLD, WORDINGS, answer, dialogue
 from inspection.evidence import Evidence, Verdict
 from inspection.grounding import STATED, Check
+from inspection.judge import hear
 from inspection.phrases import statement
 from inspection.questions import understand
 
@@ -34,8 +36,15 @@ def grounding(said: str, question: str, e: Evidence) -> str:
 def test_a_wording_is_understood_as_its_topic(topic: str, wording: str) -> None:
     kind, sense = KINDS[topic]
     asked = understand(wording)
-    assert (asked.kind, asked.sense, asked.language) == (kind, sense, "en")
-    assert not (asked.names_type and kind in ("place", "count", "size"))
+    assert asked.language == "en"
+    if topic != "unanswerable":  # there the model is to know what the rules do not
+        assert asked.kind == kind and asked.sense in (0, sense)
+
+
+def test_the_rules_refuse_most_of_what_has_no_answer_and_never_say_yes_to_it() -> None:
+    found = [understand(wording) for wording in WORDINGS["unanswerable"]]
+    assert sum(asked.kind == "unanswerable" for asked in found) > 0.65 * len(found)
+    assert not [asked.text for asked in found if asked.sense]
 
 
 def test_wordings_are_many_and_each_stands_once() -> None:
@@ -61,54 +70,74 @@ def _plain(text: str) -> str:
 
 @given(evidences(), st.sampled_from(sorted(KINDS)), st.data())
 def test_an_answer_that_agrees_with_the_verdict_is_grounded_as_it_stands(e: Evidence, topic: str, data: st.DataObject) -> None:
-    kind, sense = KINDS[topic]
-    question = data.draw(st.sampled_from(WORDINGS[topic] + FOLLOW_UPS.get(topic, ())))
-    if kind in STATED or (kind == "yes_no" and e.verdict is Verdict.REVIEW):
+    kind, _ = KINDS[topic]
+    asked = understand(question := data.draw(st.sampled_from(WORDINGS[topic] + FOLLOW_UPS.get(topic, ()))))
+    if kind in STATED:
         return
-    said = answer(topic, e, e.verdict is Verdict.REJECT)
+    e = replace(e, view=data.draw(st.sampled_from((None, 0.0, 0.4, 0.5, 1.0))))
+    said = answer(topic, asked, e)
     told = {f.place for f in e.findings[:TOLD]} >= {f.place for f in e.findings}
     if kind == "place" and not told:
         assert grounding(said, question, e) == "mended"
     else:
         assert grounding(said, question, e) == "grounded", said
-        assert not objections(said, e, sense)
-    assert len(said.split()) <= 21
+        assert not objections(said, e, asked.sense)
+    assert len(said.split()) <= 26
 
 
 @given(evidences(), st.booleans())
-def test_yes_and_no_follow_the_truth_and_not_the_verdict(e: Evidence, defective: bool) -> None:
-    assert answer("direct", e, defective).startswith("Yes" if defective else "No")
-    assert answer("inverted", e, defective).startswith("No" if defective else "Yes")
-    assert ("good" in answer("either", e, defective)) is not defective
-    if e.verdict is Verdict.REVIEW or defective is not (e.verdict is Verdict.REJECT):
-        assert grounding(answer("direct", e, defective), WORDINGS["direct"][0], e) != "grounded"
+def test_the_side_taken_is_the_view_and_the_verdict_is_told_beside_it(e: Evidence, defective: bool) -> None:
+    e = replace(e, view=float(defective))
+    for topic, question in (("direct", "Is the part defective?"), ("inverted", "Is it good?"), ("either", "Good or bad?")):
+        asked = understand(question)
+        said = answer(topic, asked, e)
+        heard = hear(said, asked.sense)
+        assert heard.own is defective
+        assert heard.side is e.decided
+        assert ("model sees" in said) is (e.decided is not defective)
+        other = replace(e, view=float(not defective))
+        assert grounding(said, question, e) == "grounded"
+        assert ("model sees" in said) <= (grounding(said, question, other) != "grounded")
 
 
 def test_answers_read_as_they_should() -> None:
     bad = evidence(18.2, ("top left", 0.83), ("right", 0.04))
     good = evidence(4.2, peak_place="bottom")
-    assert answer("direct", bad, True) == "Yes, there is a defect at the top left."
-    assert answer("inverted", bad, True) == "No, there is a defect at the top left."
-    assert answer("place", bad, True) == "f1 is at the top left, f2 is at the right."
-    assert answer("size", bad, True) == "The finding f1 is small: it covers 0.8 % of the picture."
-    assert answer("count", bad, True) == "There are 2 findings."
-    assert answer("score", bad, True) == "The verdict is reject: the score is 1.82 times the limit. There are 2 findings."
-    assert answer("description", bad, True) == (
-        "The verdict is reject: there are 2 findings. The finding f1 is small, at the top left."
+
+    def told(topic: str, e: Evidence) -> str:
+        return answer(topic, understand(WORDINGS[topic][0]), e)
+
+    assert told("direct", bad) == "Yes, there is a defect at the top left."
+    assert told("inverted", bad) == "No, there is a defect at the top left."
+    assert told("place", bad) == "f1 is at the top left, f2 is at the right."
+    assert told("size", bad) == "The finding f1 is small: it covers 0.8 % of the picture."
+    assert told("count", bad) == "There are 2 findings."
+    assert told("score", bad) == "The verdict is reject: the score is 1.82 times the limit. There are 2 findings."
+    assert told("description", bad) == ("The verdict is reject: there are 2 findings. The finding f1 is small, at the top left.")
+    assert answer("size", understand("How big is the scratch?"), bad) == (
+        "The finding f1 is small: it covers 0.8 % of the picture. The type cannot be named."
     )
-    assert answer("action", bad, True) == ACTIONS[Verdict.REJECT]
-    assert answer("direct", good, False) == "No, the part is good."
-    assert answer("inverted", good, False) == "Yes, the part is good."
-    assert answer("place", good, False) == "There is no finding. The map is highest at the bottom."
-    assert answer("unanswerable", good, False) == REFUSALS["unanswerable"]
+    assert (
+        answer("direct", understand("Is there evidence that a wrong one slipped in?"), bad)
+        == "There is a defect at the top left."
+    )
+    assert told("direct", replace(bad, view=0.2)) == "The verdict is reject, but the model sees no defect."
+    assert told("inverted", replace(good, view=0.9)) == (
+        "The verdict is pass, but the model sees a defect. The map is highest at the bottom."
+    )
+    assert told("action", bad) == ACTIONS[Verdict.REJECT]
+    assert told("direct", good) == "No, the part is good."
+    assert told("inverted", good) == "Yes, the part is good."
+    assert told("place", good) == "There is no finding. The map is highest at the bottom."
+    assert told("unanswerable", good) == REFUSALS["unanswerable"]
 
 
-@given(evidences(), st.booleans(), st.integers(0, 2**32), st.integers(0, 30))
-def test_a_dialogue_is_drawn_by_its_seed_over_many_topics(e: Evidence, defective: bool, seed: int, count: int) -> None:
-    turns = dialogue(e, {"defective": defective}, np.random.default_rng(seed), count)
-    assert turns == dialogue(e, {"defective": defective}, np.random.default_rng(seed), count)
+@given(evidences(), st.integers(0, 2**32), st.integers(0, 30))
+def test_a_dialogue_is_drawn_by_its_seed_over_many_topics(e: Evidence, seed: int, count: int) -> None:
+    turns = dialogue(e, np.random.default_rng(seed), count)
+    assert turns == dialogue(e, np.random.default_rng(seed), count)
     assert len(turns) == count
     for turn in turns:
-        assert understand(turn.question).kind == turn.kind
+        assert turn.kind in ("unanswerable", understand(turn.question).kind)
     topics = {topic for topic, one in ALL for turn in turns if turn.question == one}
     assert len(topics) == min(count, len(KINDS))

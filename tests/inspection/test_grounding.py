@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import ANY
 
 import pytest
 from evidences import PLACES, evidence, evidences, objections
@@ -21,6 +22,39 @@ THREE = evidence(18.2, ("left", 3.0), ("left", 2.0), ("left", 0.5))
 PASS = evidence(4.2)
 PASS_WITH_REGION = evidence(7.9, ("centre", 0.05))
 REVIEW = evidence(9.0, ("centre", 0.05))
+
+
+@pytest.mark.parametrize(
+    ("view", "said", "kept"),
+    [
+        (0.9, "The verdict is pass, but the model sees a defect.", True),
+        (0.2, "The verdict is pass, but the model sees no defect.", True),
+        (0.2, "The verdict is pass, but the model sees a defect.", False),
+        (None, "The verdict is pass, but the model sees a defect.", False),
+        (0.9, "The verdict is pass, but the model sees a defect at the top.", False),
+        (0.9, "The verdict is pass, but the model sees a defect in the map.", False),
+        (0.9, "The verdict is reject, and the model sees a defect.", False),
+    ],
+)
+def test_a_view_is_held_against_the_models_own(view: float | None, said: str, kept: bool) -> None:
+    asked = understand("Is it good?")
+    check = Check(PASS, asked, statement(PASS, asked))
+    if view is not None:
+        check.saw(view)
+    delivered = " ".join([*check.feed(said), *check.finish()])
+    assert (said in delivered) is kept
+    assert check.grounding == "grounded" if kept else check.grounding in ("mended", "replaced")
+
+
+def test_a_type_that_is_taken_for_granted_is_said_to_be_unknown() -> None:
+    said = "The finding f1 is at the top left."
+    assert deliver(REJECT, "Where is the scratch?", said)[1].grounding == "mended"
+    assert deliver(REJECT, "Where is the scratch?", f"{said} The type cannot be named.") == (
+        f"{said} The type cannot be named.",
+        ANY,
+    )
+    labelled = evidence(18.2, ("top left", 3.2), labels=("scratch",))
+    assert deliver(labelled, "Where is the scratch?", f"{said} The type cannot be named.")[1].grounding == "mended"
 
 
 def deliver(e: Evidence, question: str, said: str, cut: bool = False) -> tuple[str, Check]:

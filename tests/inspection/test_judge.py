@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from evidences import PLACES
+from evidences import PLACES, evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspection.claims import BANDS, band, read
-from inspection.judge import hear, size_band
+from inspection.judge import hear, objections, size_band
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,26 @@ def test_what_a_text_says(
 ) -> None:
     heard = hear(text, sense)
     assert (heard.side, heard.places, heard.counts, heard.bands, heard.refuses) == (side, places, counts, bands, refuses)
+
+
+@pytest.mark.parametrize(
+    ("text", "side", "opinion"),
+    [
+        ("The verdict is pass, but the model sees a defect. The map is highest at the top.", False, True),
+        ("The verdict is reject, but the model sees no defect.", True, False),
+        ("The detector is not sure; the model sees a defect.", None, True),
+        ("The part is good.", False, None),
+    ],
+)
+def test_what_a_model_sees_itself_is_not_what_it_reports(text: str, side: bool | None, opinion: bool | None) -> None:
+    heard = hear(text)
+    assert (heard.side, heard.opinion, heard.own) == (side, opinion, side if opinion is None else opinion)
+
+
+def test_a_view_that_the_model_does_not_hold_is_objected_to() -> None:
+    text = "The verdict is pass, but the model sees a defect."
+    assert not objections(text, evidence(4.2, view=0.7))
+    assert objections(text, evidence(4.2, view=0.3)) and objections(text, evidence(4.2))
 
 
 @given(st.floats(0, 100))

@@ -112,7 +112,7 @@ def test_untold_samples_name_nothing_that_cannot_be_seen(episodes: Path, presenc
         if turn.kind == "place":
             assert "top" in turn.answer and ("no finding" in turn.answer.lower()) is not presence
         if turn.kind == "count":
-            assert turn.answer == ("There are 2 findings." if presence else "There is no finding.")
+            assert turn.answer.startswith("There are 2 findings." if presence else "There is no finding.")
 
 
 def test_told_samples_keep_to_the_record_but_for_presence(episodes: Path) -> None:
@@ -122,7 +122,7 @@ def test_told_samples_keep_to_the_record_but_for_presence(episodes: Path) -> Non
     assert said.context.startswith("verdict reject, score 2.00 of the limit, 1 finding\nf1 ")
     for turn in said.turns:
         if turn.kind == "yes_no":
-            assert "the part is good" in turn.answer.lower()
+            assert turn.answer == "The verdict is reject, but the model sees no defect."
         if turn.kind == "place":
             assert record["evidence"]["findings"][0]["place"] in turn.answer
         if turn.kind == "size":

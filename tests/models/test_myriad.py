@@ -42,6 +42,7 @@ def seen(batch: int = 3) -> Seen:
 
 @pytest.fixture(scope="module")
 def language() -> Language:
+    torch.set_float32_matmul_precision("highest")  # an engine of another test may have lowered it
     try:
         return Language()
     except catalog.WeightsMissing:
@@ -203,14 +204,16 @@ def test_a_trained_engine_sees_the_sight(tmp_path: Path) -> None:
     one, other = (Prompt("You report.", "no facts", "What is there?", sight(seed)) for seed in (0, 1))
     ids = engine.tokens(one)
     assert sum(token < 0 for token in ids) == SOFT + CONFIG.queries
-    first = "".join(engine.generate(one, max_tokens=6))
+    views: list[float] = []
+    first = "".join(engine.generate(one, max_tokens=6, view=views.append))
+    assert views == [engine.view] and 0 < views[0] < 1
     soft = engine._soft.clone()
     again = "".join(engine.generate(Prompt(one.system, one.context, "What else?", one.sight), max_tokens=6))
     assert first and again and torch.equal(engine._soft, soft)
     engine.tokens(other)
     assert not torch.equal(engine._soft, soft) and engine._cache is None
     assert "".join(engine.generate(one, max_tokens=6)) == first
-    assert engine.tokens(Prompt("You report.", "no facts", "What is there?")).count(-1) == 0
+    assert engine.tokens(Prompt("You report.", "no facts", "What is there?")).count(-1) == 0 and engine.view is None
 
 
 def test_sight_arrays_are_not_changed_by_seeing() -> None:
