@@ -50,6 +50,7 @@ _DEFECT, _SOUND, _NONE, _TYPES, _PART, _ABOUT_VERDICT, _INJECTION = (
     _any(_FILE[name]) for name in ("defect", "sound", "none", "types", "part", "about_verdict", "injection")
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_SPOT = re.compile(r"\bspots?\b")  # as often a place as a type
 _PRESENCE_WORDS = set(_FILE["presence_words"])
 _UNCLEAR, _PRESENCE_ASKED = _any(_FILE["unclear"]), _any(_FILE["presence_asked"])
 _LEAD, _UNLIKE = _any(_FILE["lead"]), _any(_FILE["unlike"])
@@ -78,7 +79,7 @@ def understand(text: str, language: str | None = None, labels: Sequence[str] = (
     if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
         kind = "type"
     sense = _settled_sense(low) if kind == "yes_no" else 0
-    return Question(text, kind, spoken, sense, bool(re.search(_TYPES, low)), _focus(low, kind), label)
+    return Question(text, kind, spoken, sense, bool(_TYPES.search(_SPOT.sub("", low))), _focus(low, kind), label)
 
 
 def _focus(low: str, kind: str) -> str:
