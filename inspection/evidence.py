@@ -75,7 +75,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One connected region of the anomaly map over the finding limit, in pixels of the picture as displayed."""
+    """What stands over the finding limit in one region of the map, and its extent, in pixels of the picture as displayed."""
 
     id: str
     """`f1`, `f2`, …: by falling peak, stable within one inspection."""

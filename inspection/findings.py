@@ -1,4 +1,4 @@
-"""The anomaly map to findings: connected regions over the limit, in pixels of the picture as displayed."""
+"""The anomaly map to findings: what stands over the limit, and how far it reaches, in pixels of the picture as displayed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ Map = NDArray[np.float32]
 MOST = 50
 _SPECK_PIXELS = 4
 _SPECK_SHARE = 0.0002  # of what the network sees at once: 10 pixels at 224, less than the blur spreads a single point over
+_RISE = 2 / 3
+"""A finding reaches as far as the map keeps this share of its rise from the background to the finding's peak. The map is patches,
+blurred: over a fixed limit, a strong small defect spreads over ten times its area, and a weak one shows its tip alone."""
+_BACKGROUND_SIDE = 64
+"""The background is the median of so many rows of pixels at least: the map is smooth."""
 _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
 
@@ -23,10 +28,12 @@ def find(
 ) -> tuple[Finding, ...]:
     """Findings by falling peak, at most 50. `anomaly_map` `[h, w]` covers the `width` × `height` picture edge to edge.
 
-    A region is 8-connected pixels ≥ `limit`. Specks (fewer than 4 map pixels or 0.02 % of what the network sees at once, the
-    `tile_share` of the map) are dropped, unless one holds the map's peak. With `at_least_one`, where nothing reaches the limit
-    (or it is `None`), the region around the peak that stays over the middle between the map's mean and its peak is the one
-    finding.
+    Each 8-connected region of pixels ≥ `limit` is one finding. Specks (fewer than 4 map pixels or 0.02 % of what the network sees
+    at once, the `tile_share` of the map) are dropped, unless one holds the map's peak. Box, outline, area and centroid are those
+    of the finding's extent: around its peak, the pixels that keep two thirds of the rise from the background (the median of
+    what was looked at) to the peak and lie nearer to its region than to another finding's. The limit decides what is found,
+    not how large it is: an extent may end within its region or go beyond it. With `at_least_one`, where nothing reaches the
+    limit (or it is `None`), the map's peak is the one finding.
     """
     least = max(_SPECK_PIXELS, _SPECK_SHARE * tile_share * anomaly_map.size)
     if limit is not None:
@@ -35,9 +42,7 @@ def find(
             return found
     if not at_least_one:
         return ()
-    peak = float(anomaly_map.max())
-    middle = (float(anomaly_map.mean()) + peak) / 2
-    return _regions(anomaly_map, anomaly_map >= min(middle, peak), width, height, least, only_peak=True)
+    return _regions(anomaly_map, anomaly_map >= anomaly_map.max(), width, height, least, only_peak=True)
 
 
 def map_stats(anomaly_map: Map, width: int, height: int) -> MapStats:
@@ -76,34 +81,51 @@ def _regions(
     big = stats[:, cv2.CC_STAT_AREA] >= least
     order = [int(i) for i in np.argsort(-peaks, kind="stable") if i != 0 and (big[i] or i == top)]
     kept = [top] if only_peak else order[:MOST]
-    return tuple(
-        _finding(f"f{n}", anomaly_map, labels, label, stats[label], float(peaks[label]), width, height)
-        for n, label in enumerate(kept, 1)
-    )
+    owner = _nearest(labels, kept)
+    step = max(1, min(anomaly_map.shape) // _BACKGROUND_SIDE)
+    seen = anomaly_map[::step, ::step]
+    seen = seen[seen > 0]  # 0 outside a region of interest
+    background = np.median(seen) if seen.size else np.float32(0)
+    levels = np.zeros(256, np.float32)
+    levels[1 : len(kept) + 1] = np.minimum(background + np.float32(_RISE) * (peaks[kept] - background), peaks[kept])
+    owner *= anomaly_map >= cv2.LUT(owner, levels)
+    found = []
+    for number, label in enumerate(kept, 1):
+        left, top, wide, high = (int(v) for v in stats[label, :4])
+        crop = (slice(top, top + high), slice(left, left + wide))
+        at = int(np.where(labels[crop] == label, anomaly_map[crop], -np.inf).argmax())
+        found.append(_finding(number, owner, (left + at % wide, top + at // wide), float(peaks[label]), width, height))
+    return tuple(found)
 
 
-def _finding(
-    name: str,
-    anomaly_map: Map,
-    labels: NDArray[np.int32],
-    label: int,
-    stat: NDArray[np.int32],
-    peak: float,
-    width: int,
-    height: int,
-) -> Finding:
-    left, top, wide, high, pixels = (int(v) for v in stat)
-    crop = (slice(top, top + high), slice(left, left + wide))
-    own = labels[crop] == label
+def _nearest(labels: NDArray[np.int32], kept: list[int]) -> NDArray[np.uint8]:
+    """Of each pixel the kept region that it lies in or nearest to, numbered from 1."""
+    if len(kept) == 1:
+        return np.ones(labels.shape, np.uint8)
+    numbers = np.zeros(int(labels.max()) + 1, np.uint8)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    own = numbers[labels]
+    free = (own == 0).astype(np.uint8)
+    _, pixel = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
+    region_of = np.zeros(int(pixel.max()) + 1, np.uint8)
+    region_of[pixel[own > 0]] = own[own > 0]
+    return region_of[pixel]
+
+
+def _finding(number: int, owner: NDArray[np.uint8], peak_at: tuple[int, int], peak: float, width: int, height: int) -> Finding:
+    """The finding whose extent is connected to its peak (column, row) within the pixels of `owner` that bear its number."""
+    shape = owner.shape
+    filled = MOST + number  # a number that no finding bears
+    pixels, _, _, (left, top, wide, high) = cv2.floodFill(owner, None, peak_at, filled, 0, 0, flags=8)
+    own = owner[top : top + high, left : left + wide] == filled
     rows, columns = np.nonzero(own)
-    at = int(np.where(own, anomaly_map[crop], -np.inf).argmax())
-    peak_xy = _to_picture(left + at % wide, top + at // wide, anomaly_map.shape, width, height)
-    x_scale, y_scale = width / anomaly_map.shape[1], height / anomaly_map.shape[0]
+    peak_xy = _to_picture(*peak_at, shape, width, height)
+    x_scale, y_scale = width / shape[1], height / shape[0]
     x0, y0 = int(left * x_scale), int(top * y_scale)
     x1, y1 = (min(-int(-edge // 1), size) for edge, size in (((left + wide) * x_scale, width), ((top + high) * y_scale, height)))
-    share = pixels / anomaly_map.size
+    share = pixels / owner.size
     return Finding(
-        id=name,
+        id=f"f{number}",
         bbox=(x0, y0, max(x1 - x0, 1), max(y1 - y0, 1)),
         polygon=_polygon(own, left, top, x_scale, y_scale, width, height),
         area_px=max(round(share * width * height), 1),

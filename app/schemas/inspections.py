@@ -20,7 +20,7 @@ class RecipeRef(BaseModel):
 
 
 class FindingView(BaseModel):
-    """One connected region over the limit, in pixels of the picture as displayed."""
+    """What stands over the limit in one region of the map, and its extent, in pixels of the picture as displayed."""
 
     id: str
     bbox: list[int]
