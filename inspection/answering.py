@@ -100,7 +100,7 @@ def answer(
         answer=" ".join(units),
         own_words=own.strip(),
         kind="unanswerable" if check.refused else asked.kind,
-        evidence=(*items, *([] if check.view is None else [EvidenceItem("view", "model", {"defect": round(check.view, 3)})])),
+        evidence=(*items, *([] if check.view is None else [EvidenceItem("view", "model", {"defect": check.view})])),
         grounding="insufficient" if insufficient or check.refused else check.grounding,
         agrees_with_detector=check.agrees,
         model={"name": name, "sha256": sha256},

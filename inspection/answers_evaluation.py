@@ -75,6 +75,7 @@ def run(
     names = [f.relative_to(directory).as_posix() if f != directory else f.name for f in found]
     settings = {
         "row": "settings",
+        "format": 2,
         "folders": names,
         "engine": [engine.name, engine.sha256],
         **json.loads(json.dumps(asdict(plan))),

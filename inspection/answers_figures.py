@@ -172,8 +172,14 @@ def _right(topic: str, heard: Heard, truth: Row) -> bool:
 def _contradict(heards: list[Heard]) -> bool:
     """Whether answers on one inspection take both sides, count differently, or name places or sizes of which none is the same."""
     sides, counts = set[bool]().union(*(h.present for h in heards)), {h.counts[0] for h in heards if h.counts}
+    opinions = {h.opinion for h in heards} - {None}
     named = [[set(values) for h in heards if (values := getattr(h, name))] for name in ("places", "bands")]
-    return len(sides) > 1 or len(counts) > 1 or any(not a & b for sets in named for a, b in combinations(sets, 2))
+    return (
+        len(sides) > 1
+        or len(opinions) > 1
+        or len(counts) > 1
+        or any(not a & b for sets in named for a, b in combinations(sets, 2))
+    )
 
 
 def _readable(text: str) -> bool:
@@ -243,6 +249,8 @@ def judged(rows: Sequence[Row], count: int = JUDGED) -> Row:
 def _held_against(truth: Row, heard: Heard) -> dict[str, bool]:
     """For each thing said, whether picture and mask bear it; nothing of what they cannot tell."""
     said = {} if heard.side is None else {"presence": heard.side is truth["defective"]}
+    if heard.opinion is not None:
+        said["view"] = heard.opinion is truth["defective"]
     if truth["place"] is None:
         return said
     named = (("place", heard.places), ("count", heard.counts), ("size", heard.bands))

@@ -129,6 +129,11 @@ class Claims:
     def __bool__(self) -> bool:
         return any(getattr(self, f) for f in self.__slots__ if f not in ("every", "scopes"))
 
+    @property
+    def astray(self) -> bool:
+        """Whether a view stands beside more than a verdict in one sentence: a place or a size there would seem to be its own."""
+        return bool(self.views) and any(getattr(self, f) for f in self.__slots__ if f not in ("views", "verdicts"))
+
 
 def band(area_pct: float) -> str:
     """Size band of a finding that covers `area_pct` per cent of the picture."""
@@ -174,11 +179,9 @@ def read(clause: str, *, first: bool = False, labels: Sequence[str] = ()) -> Cla
     `labels`: as `nameable` gives them."""
     words, claims, i = words_of(clause, labels), Claims(), 0
     if whole := _WHOLE & set(words):
-        return (
-            Claims(views={"viewdefect" in whole} if "typeless" not in whole else set(), typeless={"typeless" in whole} & {True})
-            if len(words) == 1
-            else None
-        )
+        if len(words) > 1:
+            return None
+        return Claims(typeless={True}) if "typeless" in whole else Claims(views={"viewdefect" in whole})
     if (
         first
         and words

@@ -24,7 +24,7 @@ NEAREST = 4
 ALIKE = 0.7
 """The similarity from which on two findings are called alike, from painted defects; what few examples say of themselves is drawn
 half way to it."""
-_WAY = 1
+_WAY = 2
 """Raised when the feature changes its meaning, so that stored ones are made again."""
 _CROP = 1.4  # side of the square that is looked at, over the finding's longer side
 _LEAST_SIDE, _LEAST_SHARE = 28, 0.12  # of it: pixels, and of the picture's shorter side

@@ -129,7 +129,7 @@ def _finding(number: int, owner: NDArray[np.uint8], peak_at: tuple[int, int], pe
         bbox=(x0, y0, max(x1 - x0, 1), max(y1 - y0, 1)),
         polygon=_polygon(own, left, top, x_scale, y_scale, width, height),
         area_px=max(round(share * width * height), 1),
-        area_pct=100 * share,
+        area_pct=max(100 * share, 0.001),  # the least that is told
         centroid=(float((left + columns.mean() + 0.5) * x_scale), float((top + rows.mean() + 0.5) * y_scale)),
         peak=peak,
         peak_xy=peak_xy,

@@ -25,7 +25,7 @@ class ClaimSet:
     def bears(self, claims: Claims, sense: int = 0) -> bool:
         """Whether the evidence bears all claims of one sentence together; `sense` as in `Question`."""
         e, decided = self.evidence, self.evidence.decided
-        if any(seen is not e.sees for seen in claims.views) or (claims.typeless and (e.named or e.labels)):
+        if claims.astray or any(seen is not e.sees for seen in claims.views) or (claims.typeless and (e.named or e.labels)):
             return False
         if any(p is not decided for p in claims.present) or any(r != bool(e.findings) for r in claims.regions):
             return False
@@ -117,6 +117,8 @@ def answers(claims: Claims, question: Question, evidence: Evidence) -> bool:
     if question.kind == "type":
         labels = {one.label for one in evidence.named}
         return bool(labels) and claims.types == labels
+    if question.kind == "yes_no" and evidence.sees not in (None, evidence.decided) and not claims.views:
+        return False
     if question.kind == "yes_no":
         return bool(claims.answers or claims.present or claims.verdicts)
     if asks_for_a_type(question) and not claims.typeless:
@@ -147,6 +149,9 @@ _REFUSED = re.compile(
     r"|\b(?:i|we) (?:cannot|can not|can['’]t|do not|don['’]t|am unable to|are unable to) (?:know|say|tell|answer|see)\b",
     re.IGNORECASE,
 )
+_TYPELESS = re.compile(r"\bthe (?:type|kind) cannot be named\b", re.IGNORECASE)
+_BARE = re.compile(r"(?:yes|no), (?=there\b|the\b|it\b|this\b)", re.IGNORECASE)
+"""An answer that a question without a settled sense does not bear, before words that may well be borne."""
 STATED = ("type", "history", "unanswerable")
 """Kinds that the grammar has no claims for: the checked statement answers, whatever the model says."""
 
@@ -172,7 +177,9 @@ class Check:
 
     def saw(self, view: float) -> None:
         """Take the model's own view: how likely it takes a defect to be."""
-        self._set = ClaimSet(replace(self._set.evidence, view=view))
+        self._set = ClaimSet(replace(self._set.evidence, view=round(view, 3)))
+        if not self._stated:
+            self._statement = statement(self._set.evidence, self._question)
 
     @property
     def view(self) -> float | None:
@@ -210,8 +217,10 @@ class Check:
 
     @property
     def agrees(self) -> bool:
-        """False when the model's own words took the other side of a decided verdict."""
-        decided = self._set.evidence.decided
+        """False when the model's own view, or without one its words, took the other side of a decided verdict."""
+        decided, sees = self._set.evidence.decided, self._set.evidence.sees
+        if sees is not None:
+            return decided is None or decided is sees
         return decided is None or (not decided) not in self.opinions
 
     def _sentence(self, sentence: str) -> list[str]:
@@ -220,10 +229,13 @@ class Check:
             return []
         first = self._sentences == 0
         self._sentences += 1
-        if first and not self._only and not self._named and _REFUSED.search(sentence):  # the examples bear the name
+        if first and not self._only and not self._named and _REFUSED.search(_TYPELESS.sub("", sentence)):  # the examples bear it
             self._only = self.refused = self._dropped = True
             self._statement = statement(self._set.evidence, replace(self._question, kind="unanswerable"))
             return [self._state()]
+        if first and not self._question.sense and (bare := _BARE.match(sentence)):
+            self._dropped = True
+            sentence = sentence[bare.end() : bare.end() + 1].upper() + sentence[bare.end() + 1 :]
         kept, claims, whole = self._longest(sentence, first)
         if self._only or not kept or kept in self._kept:
             self._dropped = True

@@ -77,6 +77,8 @@ def hear(text: str, sense: int = 0) -> Heard:
         lead, sentence = _lead(sentence)
         if lead is not None and sense:
             heard.present.add(lead == (sense > 0))
+        if re.fullmatch(r"the (?:type|kind) cannot be named\W*", sentence):
+            continue
         if re.search(_REFUSAL, sentence):
             heard.refuses = True
             continue
@@ -127,7 +129,7 @@ def _sentences(text: str) -> list[str]:
 
 def _view(sentence: str) -> tuple[str, bool | None]:
     """A sentence without what the model says to see itself, and whether that is a defect."""
-    said = re.search(r"[,;]?(?: but)? ?\bthe model sees (a|no) defect\b", sentence)
+    said = re.search(r"[,;]?(?: but)? ?\bthe model sees (a|no) (?:defect|flaw|fault)\b", sentence)
     return (sentence, None) if said is None else (sentence[: said.start()] + sentence[said.end() :], said[1] == "a")
 
 

@@ -44,7 +44,7 @@ class _Speaker:
     def sentences(self) -> list[str]:
         verdict, kind = self.say("gated" if self.e.gated else self.e.verdict), self.q.kind
         if kind == "yes_no":
-            return [*self._lead(), verdict, *([self._findings()] if self.e.findings else [])]
+            return [*self._lead(), verdict, *([self._findings()] if self.e.findings else []), *self._view()]
         if kind in ("place", "count", "size"):
             no_defect = [verdict] if self.e.verdict is not Verdict.REJECT else []
             return [*no_defect, *self._chosen(), *self._highest()]
@@ -88,6 +88,10 @@ class _Speaker:
         if self.q.sense == 0 or self.e.verdict is Verdict.REVIEW:
             return []
         return [self.say("yes" if (self.e.verdict is Verdict.REJECT) == (self.q.sense > 0) else "no")]
+
+    def _view(self) -> list[str]:
+        """The model's own view, where the verdict does not say the same."""
+        return [] if self.e.sees in (None, self.e.decided) else [self.say("sees" if self.e.sees else "sees_none")]
 
     def _findings(self) -> str:
         found = self.e.findings

@@ -53,7 +53,12 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SPOT = re.compile(r"\bspots?\b")  # as often a place as a type
 _PRESENCE_WORDS = set(_FILE["presence_words"])
 _UNCLEAR, _PRESENCE_ASKED = _any(_FILE["unclear"]), _any(_FILE["presence_asked"])
-_LEAD, _UNLIKE = _any(_FILE["lead"]), _any(_FILE["unlike"])
+_LEAD, _UNLIKE, _BESIDE = (_any(_FILE[name]) for name in ("lead", "unlike", "beside"))
+_JAPANESE = _any(sorted(_FILE["presence_words_ja"], key=len, reverse=True))
+_PARTLY, _WHOLLY = (
+    re.compile(r"\b(any|some)(thing|one|where)?\b"),
+    re.compile(r"\b(everything|every|all|whole|entire(ly)?|completely|fully|totally)\b"),
+)
 _ENGLISH, _FOREIGN = set(_FILE["english"]), set(_FILE["foreign"])
 _FOCUS = [(name, _any(patterns)) for name, patterns in _FILE["focus"].items()]
 _RULES: list[tuple[str, re.Pattern[str]]] = [
@@ -113,17 +118,26 @@ def _settled_sense(low: str) -> int:
         return 0
     low = re.sub(r"^\W*(and|but|so)\b|\b(yes ?(or|/) ?no|or not|even (one|a|the)( small| tiny| little)?)\b", " ", low)
     asked = [part for part in re.split(r"[?.!;]+", _UNLIKE.sub("defective", low)) if part.strip()]
-    if any(_UNCLEAR.search(part) or _TYPES.search(part) or len(_NONE.findall(part)) > 1 or not _plain(part) for part in asked):
+    if _UNCLEAR.search(low) or not all(map(_plain, asked)):
         return 0
     senses = {_sense(part) for part in asked if _DEFECT.search(part) or _SOUND.search(part)}
     return senses.pop() if len(senses) == 1 else 0
 
 
 def _plain(low: str) -> bool:
-    """Whether a text speaks of presence alone: a yes of the verdict is no answer to "could the flaw start a fire?"."""
-    for pattern in (_NONE, _DEFECT, _SOUND):
+    """Whether a text speaks of presence alone, once, and of the whole part.
+
+    A yes is no answer to "could the flaw start a fire?", nor to "is any of it good?".
+    """
+    defect, sound, none = len(_DEFECT.findall(low)), len(_SOUND.findall(low)), len(_NONE.findall(low))
+    if max(defect, sound, none) > 1 or _TYPES.search(low):
+        return False
+    if (sound and not none and _PARTLY.search(low)) or (defect and _WHOLLY.search(low)):
+        return False
+    for pattern in (_BESIDE, _NONE, _DEFECT, _SOUND):
         low = pattern.sub(" ", low)
-    return all(word.replace("’", "'") in _PRESENCE_WORDS or ord(word[0]) > 0x2E7F for word in _WORD.findall(low))
+    words = [word.replace("’", "'") for word in _WORD.findall(_JAPANESE.sub("", low))]
+    return all(word in _PRESENCE_WORDS for word in words)
 
 
 def _is_foreign(low: str) -> bool:

@@ -78,9 +78,9 @@ class MyriadEngine(PlainEngine):
         key = "" if sight is None else sight.sha256
         if key == self._sight:
             return
-        self._sight, self._cache, self._cached = key, None, []
+        self._cache, self._cached = None, []
+        self._sight, self._soft, self.view = "", self._soft[:0], None  # nothing of the last one, should this one fail
         if sight is None:
-            self._soft, self.view = self._soft[:0], None
             return
         torch = self._torch
         from models.lmm.adapter import difference
@@ -97,6 +97,7 @@ class MyriadEngine(PlainEngine):
             seen = Seen(moved[None], anomaly_map[None], torch.from_numpy(np.array(sight.scalars))[None])
             views, tokens = self._myriad(seen, self._placement)
             self._soft, self.view = tokens[0].clone(), float(views.presence.sigmoid())
+            self._sight = key
 
     @property
     def _placement(self) -> Placement:

@@ -33,6 +33,11 @@ REVIEW = evidence(9.0, ("centre", 0.05))
         (None, "The verdict is pass, but the model sees a defect.", False),
         (0.9, "The verdict is pass, but the model sees a defect at the top.", False),
         (0.9, "The verdict is pass, but the model sees a defect in the map.", False),
+        (0.9, "Yes, the model sees a defect.", False),
+        (0.9, "The verdict is pass, but the model sees a defect, f1.", False),
+        (0.9, "The verdict is pass, but the model sees a defect and it is tiny.", False),
+        (0.9, "The model sees a defect, at the centre.", False),
+        (0.9, "Yes, the part is good.", True),
         (0.9, "The verdict is reject, and the model sees a defect.", False),
     ],
 )
@@ -43,7 +48,10 @@ def test_a_view_is_held_against_the_models_own(view: float | None, said: str, ke
         check.saw(view)
     delivered = " ".join([*check.feed(said), *check.finish()])
     assert (said in delivered) is kept
-    assert check.grounding == "grounded" if kept else check.grounding in ("mended", "replaced")
+    told = f"The model sees {'a' if view == 0.9 else 'no'} defect." in delivered
+    assert told is ((view == 0.9 and "model sees a defect" not in said) or (view == 0.9 and not kept))
+    assert check.grounding in (("grounded", "mended") if kept else ("mended", "replaced"))
+    assert (check.grounding == "grounded") is (kept and "model sees" in said)
 
 
 def test_a_type_that_is_taken_for_granted_is_said_to_be_unknown() -> None:

@@ -34,6 +34,7 @@ from inspection.judge import hear, objections, size_band
         ("It is huge.", 0, None, [], [], ["large"], False),
         ("This cannot be answered from the picture.", 1, None, [], [], [], True),
         ("I don't know who did it.", 0, None, [], [], [], True),
+        ("The finding f1 is at the left. The type cannot be named.", 0, None, ["left"], [], [], False),
         ("The type cannot be named: there is a defect at the left.", 0, None, [], [], [], True),
         ("No information about the price is given.", 1, None, [], [], [], True),
         ("", 1, None, [], [], [], False),

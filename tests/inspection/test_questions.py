@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -214,3 +216,111 @@ def test_a_yes_or_no_at_the_end_does_not_turn_a_question() -> None:
     assert understand("Is it faulty, yes or no?").sense == 1
     assert understand("Is it fine, yes or no?").sense == -1
     assert understand("Is it flawless?").sense == -1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is the outside OK?",
+        "Is the outside of the part good?",
+        "Does the outside look normal?",
+        "Does the outside of the bottle pass as normal?",
+        "Are deviations normal?",
+        "Is this deviation normal?",
+        "Is the deviating part good?",
+        "Does it deviate but still count as good?",
+        "Are you wrong?",
+        "Could you be wrong?",
+        "Is your answer wrong?",
+        "Is the result wrong?",
+        "Is the inspection wrong?",
+        "Did you fail to see a defect?",
+        "Is the camera broken?",
+        "Is there a problem with the camera?",
+        "Is the defect on the camera?",
+        "Could the defect be on the lens?",
+        "Can you find defects in leather?",
+        "Do you have problems?",
+        "Are you odd?",
+        "Am I OK?",
+        "Is the photo good?",
+        "Is the lens clean?",
+        "Is the heat map OK?",
+        "Is it OK to ask you something?",
+        "Can you pass me the report?",
+        "Did the inspection pass?",
+        "Is the sound good?",
+        "Does that sound right to you?",
+        "Is it normal to see this?",
+        "Is it unusual to see a flaw?",
+        "Is this defect unusual?",
+        "Is the flaw a problem?",
+        "Is a flaw a defect?",
+        "Is it odd that you see nothing?",
+        "Is it unusual that there is nothing?",
+        "Is any of it good?",
+        "Is something OK with it?",
+        "Is any part of the picture normal?",
+        "Is everything broken?",
+        "Is the whole surface damaged?",
+        "Are there flaws that the camera does not show?",
+        "Is there a flaw you do not report?",
+        "欠陥は左にありますか?",
+        "欠陥は一つだけですか?",
+        "何の欠陥ですか?",
+        "カメラに問題がありますか?",
+        "あなたは正常ですか?",
+        "次の部品は良品ですか?",
+        "Did the last piece pass?",
+    ],
+)
+def test_no_side_is_taken_on_what_a_verdict_does_not_say(text: str) -> None:
+    assert understand(text).sense == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sense"),
+    [
+        ("Is it outside normal?", 1),
+        ("Does it deviate from normal?", 1),
+        ("Is it non-conforming?", 1),
+        ("Can you see a defect in this picture?", 1),
+        ("I'm not sure about this one, is it faulty?", 1),
+        ("Would you say that this part is fine?", -1),
+        ("Is the capsule unblemished?", -1),
+        ("不合格ですか?", 1),
+        ("この部品は良品ですか?", -1),
+    ],
+)
+def test_a_side_that_words_around_it_do_not_turn(text: str, sense: int) -> None:
+    assert (understand(text).kind, understand(text).sense) == ("yes_no", sense)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("State how large the damaged area is.", "size"),
+        ("How many percent of the photo does it take?", "size"),
+        ("How long is this crack?", "size"),
+        ("How many faults have been located?", "count"),
+        ("Just this one?", "count"),
+        ("Top or left?", "place"),
+        ("Guide me to the suspicious region.", "place"),
+        ("Has this fault come up earlier?", "history"),
+        ("Keep or release?", "action"),
+        ("What am I supposed to do with that one?", "action"),
+        ("Fault class?", "type"),
+        ("What is the reject limit here?", "description"),
+        ("List the findings.", "description"),
+        ("The line leader wants to know: is this unit faulty?", "yes_no"),
+    ],
+)
+def test_what_people_ask_in_other_words(text: str, kind: str) -> None:
+    assert understand(text).kind == kind
+
+
+@pytest.mark.parametrize("word", ["lies ", "is ", "not ", "a ", "the good ", "in the ", "do you see "])
+def test_no_pattern_runs_away(word: str) -> None:
+    start = time.process_time()
+    understand((word * 2000)[:2000])
+    assert time.process_time() - start < 0.5
