@@ -82,8 +82,8 @@ def told(number: int, part: Part, e: Evidence, engine: Engine, questions: Sequen
     yield "| question | the model's own words | delivered |\n|---|---|---|"
     for question in questions:
         said = answer(e, question.text, engine, language="en")
-        as_said = said.answer == said.own_words
-        yield f"| {question.text} | {said.own_words} | {'as said' if as_said else f'*{said.grounding}*: {said.answer}'} |"
+        delivered = said.answer if said.grounding == "grounded" else f"*{said.grounding}*: {said.answer}"
+        yield f"| {question.text} | {said.own_words} | {'as said' if said.answer == said.own_words else delivered} |"
     yield ""
 
 

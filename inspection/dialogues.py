@@ -81,17 +81,17 @@ def dialogue(evidence: Evidence, rng: np.random.Generator, count: int) -> list[T
 def answer(topic: str, asked: Question, evidence: Evidence) -> str:
     """What a model should say on a topic: all of it borne by the evidence, and enough with up to `TOLD` findings.
 
-    Asked for presence, it tells its own view (`Evidence.view`) too where the verdict does not say the same. A bare yes or no
-    leads only where the question's sense is settled.
+    Asked for presence, it tells its own view (`Evidence.view`) too where the verdict does not say the same. Yes and no are left
+    to the check, which knows what they would say.
     """
-    said = _answer(topic, asked, evidence)
+    said = _answer(topic, evidence)
     return f"{said} {TYPELESS}" if asks_for_a_type(asked) else said
 
 
-def _answer(topic: str, asked: Question, evidence: Evidence) -> str:
+def _answer(topic: str, evidence: Evidence) -> str:
     found = evidence.findings
     if KINDS[topic][0] == "yes_no":
-        return _presence(asked, evidence)
+        return _presence(evidence)
     if topic in REFUSALS:
         return REFUSALS[topic]
     if topic == "action":
@@ -111,15 +111,13 @@ def _answer(topic: str, asked: Question, evidence: Evidence) -> str:
     return f"The verdict is {evidence.verdict}: {counted[0].lower()}{counted[1:]}. {told}"
 
 
-def _presence(asked: Question, evidence: Evidence) -> str:
+def _presence(evidence: Evidence) -> str:
     decided, sees = evidence.decided, evidence.sees
     if sees is None or sees is decided:
         if decided is None:
             return NOT_SURE
         at = f" at the {evidence.findings[0].place}" if evidence.findings else ""
-        said = f"there is a defect{at}." if decided else "the part is good."
-        lead = "Yes, " if decided == (asked.sense > 0) else "No, "
-        return lead + said if asked.sense else said[0].upper() + said[1:]
+        return f"There is a defect{at}." if decided else "The part is good."
     view = f"the model sees {'a' if sees else 'no'} defect."
     told = f"{NOT_SURE[:-1]}; {view}" if decided is None else f"The verdict is {evidence.verdict}, but {view}"
     return f"{told} {_highest(evidence)}" if sees else told

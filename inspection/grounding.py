@@ -242,10 +242,20 @@ class Check:
             return [] if self._only or self._stated or kept else [self._state()]
         self._kept.append(kept)
         self._claims |= claims
+        kept = self._led(kept, claims)
         if whole:
             return [kept]
         self._dropped = True
         return [kept] if self._stated else [_ended(kept), self._state()]
+
+    def _led(self, said: str, claims: Claims) -> str:
+        """A sentence for presence that opens the answer, after the yes or no that says the same; with a view it stands alone."""
+        asked, decided = self._question, self._set.evidence.decided
+        if len(self._kept) > 1 or not asked.sense or decided is None or claims.answers or claims.views or not claims.present:
+            return said
+        yes = decided == (asked.sense > 0)
+        self._claims |= Claims(answers={yes})
+        return f"{'Yes' if yes else 'No'}, {said[0].lower()}{said[1:]}"
 
     def _state(self) -> str:
         self._stated = True

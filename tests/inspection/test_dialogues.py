@@ -107,8 +107,8 @@ def test_answers_read_as_they_should() -> None:
     def told(topic: str, e: Evidence) -> str:
         return answer(topic, understand(WORDINGS[topic][0]), e)
 
-    assert told("direct", bad) == "Yes, there is a defect at the top left."
-    assert told("inverted", bad) == "No, there is a defect at the top left."
+    assert told("direct", bad) == "There is a defect at the top left."
+    assert told("inverted", bad) == "There is a defect at the top left."
     assert told("place", bad) == "f1 is at the top left, f2 is at the right."
     assert told("size", bad) == "The finding f1 is small: it covers 0.8 % of the picture."
     assert told("count", bad) == "There are 2 findings."
@@ -126,8 +126,8 @@ def test_answers_read_as_they_should() -> None:
         "The verdict is pass, but the model sees a defect. The map is highest at the bottom."
     )
     assert told("action", bad) == ACTIONS[Verdict.REJECT]
-    assert told("direct", good) == "No, the part is good."
-    assert told("inverted", good) == "Yes, the part is good."
+    assert told("direct", good) == "The part is good."
+    assert told("inverted", good) == "The part is good."
     assert told("place", good) == "There is no finding. The map is highest at the bottom."
     assert told("unanswerable", good) == REFUSALS["unanswerable"]
 

@@ -253,7 +253,27 @@ def test_incomplete_place_is_completed() -> None:
 
 def test_repetition_is_delivered_once() -> None:
     delivered, check = deliver(REJECT, "Is there a defect?", "There is one defect. There is one defect.")
-    assert (delivered, check.grounding) == ("There is one defect.", "mended")
+    assert (delivered, check.grounding) == ("Yes, there is one defect.", "mended")
+
+
+@pytest.mark.parametrize(
+    ("e", "question", "said", "delivered"),
+    [
+        (REJECT, "Is there a defect?", "There is a defect at the top left.", "Yes, there is a defect at the top left."),
+        (REJECT, "Is the part good?", "There is a defect at the top left.", "No, there is a defect at the top left."),
+        (PASS, "Is the part good?", "The part is good.", "Yes, the part is good."),
+        (PASS, "Is the part good?", "Yes, the part is good.", "Yes, the part is good."),
+        (PASS, "Good or bad?", "The part is good.", "The part is good."),
+        (PASS, "Is the part good?", "The verdict is pass.", "The verdict is pass."),
+        (REJECT, "Where is it?", "The defect is at the top left.", "The defect is at the top left."),
+    ],
+)
+def test_yes_and_no_lead_what_says_the_same(e: Evidence, question: str, said: str, delivered: str) -> None:
+    assert deliver(e, question, said) == (delivered, ANY) and deliver(e, question, said)[1].grounding == "grounded"
+
+
+def test_no_bare_word_stands_before_a_question_of_no_side() -> None:
+    assert deliver(PASS, "Could the flaw start a fire?", "Yes, the part is good.")[0].startswith("The part is good.")
 
 
 @pytest.mark.parametrize(
