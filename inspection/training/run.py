@@ -33,7 +33,7 @@ class Schedule:
     view_steps: int = 400
     view_batch: int = 64
     view_rate: float = 1e-3
-    word_steps: int = 800
+    word_steps: int = 1200
     pictures: int = 4
     """Of a step in the second stage."""
     turns: int = 4

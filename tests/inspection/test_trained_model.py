@@ -59,7 +59,11 @@ def test_weights_are_small_and_say_where_they_come_from() -> None:
 def test_own_words_on_a_defect(engine: MyriadEngine, hot: tuple[int, int], place: str) -> None:
     evidence = part(hot)
     direct, inverted = (answer(evidence, text, engine) for text in ("Is there a defect?", "Is the part good?"))
-    assert direct.own_words.startswith("Yes") and inverted.own_words.startswith("No")
+    assert (
+        direct.answer == f"Yes, there is a defect at the {place}." and inverted.answer == f"No, there is a defect at the {place}."
+    )
+    assert direct.own_words == inverted.own_words == f"There is a defect at the {place}."
+    assert direct.evidence[-1].value["defect"] > 0.9
     assert direct.grounding == inverted.grounding == "grounded" and direct.agrees_with_detector
     where, size = (answer(evidence, text, engine) for text in ("Where is the defect?", "How big is it?"))
     assert place in where.own_words and where.grounding == "grounded"
@@ -68,7 +72,14 @@ def test_own_words_on_a_defect(engine: MyriadEngine, hot: tuple[int, int], place
 
 def test_own_words_on_a_sound_part(engine: MyriadEngine) -> None:
     said = answer(part(None), "Is there a defect?", engine)
-    assert said.own_words.startswith("No") and said.grounding == "grounded"
+    assert said.answer == "No, the part is good." and said.own_words == "The part is good." and said.grounding == "grounded"
+    assert said.evidence[-1].value["defect"] < 0.5
+
+
+def test_a_view_that_the_verdict_does_not_share_is_told(engine: MyriadEngine) -> None:
+    evidence = replace(part((0, 0)), verdict=Verdict.PASS, findings=())
+    said = answer(evidence, "Is the part good?", engine)
+    assert "the model sees a defect" in said.answer and not said.agrees_with_detector
 
 
 def test_what_no_picture_shows_is_refused_in_its_own_words(engine: MyriadEngine) -> None:
