@@ -71,7 +71,11 @@ def states(client: TestClient, at: str) -> list[tuple[str, str | None]]:
 def test_a_server_sees_the_pictures_and_its_words_are_checked(settings: Settings, enrolled: Path, server: Seen) -> None:
     with asking(settings, enrolled, **openai(server)) as (client, at):
         body = good(ask(client, at), 201)
-        assert (body["own_words"], body["grounding"], body["answer"]) == ("There is a defect.", "grounded", "There is a defect.")
+        assert (body["own_words"], body["grounding"], body["answer"]) == (
+            "There is a defect.",
+            "grounded",
+            "Yes, there is a defect.",
+        )
         assert (body["model"]["name"], len(body["model"]["sha256"])) == ("good", 64)
         assert [row["engine"] for row in good(client.get(at))["items"]] == ["openai"]
     system, user = server.bodies[0]["messages"]
@@ -238,7 +242,7 @@ NAPPING = """
 import time
 
 class Napping:
-    name, sha256 = "napping", "1" * 64
+    name, sha256, wants = "napping", "1" * 64, "words"
 
     def __init__(self, progress):
         pass
@@ -277,7 +281,7 @@ def test_what_is_gone_from_the_store_is_done_without(settings: Settings, enrolle
         _object(client, at, "map" if gone == "both" else gone).unlink()
         if gone == "both":
             _object(client, at, "image").unlink()
-        assert good(ask(client, at), 201)["answer"] == "There is a defect."
+        assert good(ask(client, at), 201)["answer"] == "Yes, there is a defect."
         assert states(client, at) == [("done", None)]
     parts = server.bodies[0]["messages"][1]["content"]
     assert sum(part["type"] == "image_url" for part in parts) == (3 if gone == "map" else 0)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.errors import describe
@@ -223,6 +224,8 @@ SCRATCHED = Evidence(
     "018f", "bottle", Verdict.REJECT, ("over_reject_limit",), 18.2, 0.645, Thresholds(8.0, 10.0),
     (Finding("f1", (40, 40, 60, 60), ((40, 40), (100, 100)), 26000, 3.2, (70.0, 70.0), 17.0, (70, 70), "top left"),),
     MapStats(0.1, 17.0, 1.0, (70, 70), "top left"), 900, 900, 3, "ab" * 32, "2026-11-23T10:00:00Z",
+    image=np.full((900, 900, 3), 128, np.uint8),
+    map=np.pad(np.full((6, 6), 17.0, np.float32), ((1, 49), (1, 49)), constant_values=1),
 )  # fmt: skip
 
 
