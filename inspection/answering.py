@@ -85,9 +85,8 @@ def answer(
     phrases, cut = asked.language != "en", False
     if not phrases:
         hears: dict[str, Any] = {"view": check.saw} if engine.wants == "sight" else {}
-        with closing(
-            engine.generate(prompt, max_tokens=MAX_TOKENS, **hears)
-        ) as pieces:  # a listener that raises stops the generation
+        # closing: a listener that raises stops the generation
+        with closing(engine.generate(prompt, max_tokens=MAX_TOKENS, **hears)) as pieces:
             for count, piece in enumerate(pieces, 1):
                 own += piece
                 deliver(check.feed(piece))

@@ -49,7 +49,7 @@ def test_a_view_is_held_against_the_models_own(view: float | None, said: str, ke
     delivered = " ".join([*check.feed(said), *check.finish()])
     assert (said in delivered) is kept
     told = f"The model sees {'a' if view == 0.9 else 'no'} defect." in delivered
-    assert told is ((view == 0.9 and "model sees a defect" not in said) or (view == 0.9 and not kept))
+    assert told is (view == 0.9 and not (kept and "model sees" in said))
     assert check.grounding in (("grounded", "mended") if kept else ("mended", "replaced"))
     assert (check.grounding == "grounded") is (kept and "model sees" in said)
 
