@@ -14,14 +14,12 @@ from typing import Any
 from app.language import LanguageProcess
 from benchmarks.http import jpeg
 from inspection.answering import build_prompt
-from inspection.answers_evaluation import evidence_of
 from inspection.drawn import write
-from inspection.enrolment import enroll
 from inspection.evidence import Evidence
-from inspection.image import decode
 from inspection.inspector import Inspector
 from inspection.options import EnrolOptions
 from inspection.questions import understand
+from inspection.witness import witness
 from models.lmm.prompt import Prompt
 
 QUESTIONS = ("Is there a defect?", "Where is the defect?", "How big is the defect?", "Describe what you see.")
@@ -34,17 +32,15 @@ def run(inspections: int = 8) -> dict[str, Any]:
         folder = Path(near)
         write(folder / "parts", 3, 12, 1)
         options = EnrolOptions("patchcore", "efficientnet_lite0")
-        enroll(sorted((folder / "parts/train/good").iterdir()), folder / "recipe", product="part", options=options)
-        inspector = Inspector.load(folder / "recipe")
-        normal = tuple(decode((folder / "recipe" / g.file).read_bytes()).pixels for g in inspector.recipe.golden[:2])
-        seen = [_seen(inspector, normal, number) for number in range(inspections + 1)]
+        expert = witness(sorted((folder / "parts/train/good").iterdir()), options)
+        seen = [expert.says(jpeg(number, "scratch" if number % 2 else None)) for number in range(inspections + 1)]
         process = LanguageProcess()
         try:
             start = time.perf_counter()
             first, _ = _asked(process, _prompt(seen[-1], QUESTIONS[0]))
             cold = time.perf_counter() - start
             alone = _warm(process, seen[:-1])
-            with _verdicts(inspector):
+            with _verdicts(expert.inspector):
                 beside = _warm(process, seen[:-1])
         finally:
             process.close()
@@ -78,13 +74,6 @@ def plain(evidence: Evidence) -> dict[str, Any]:
         firsts.append(times[0])
         rates.append((made.shape[1] - ids.shape[1] - 1) / (times[1] - times[0]))
     return {"prompt_tokens": ids.shape[1], "first_s": round(median(firsts), 3), "tokens_per_s": round(median(rates), 1)}
-
-
-def _seen(inspector: Inspector, normal: tuple[Any, ...], number: int) -> Evidence:
-    from dataclasses import replace
-
-    data = jpeg(number, "scratch" if number % 2 else None)
-    return replace(evidence_of(inspector.inspect(data)), image=decode(data).pixels, references=normal)
 
 
 def _prompt(evidence: Evidence, question: str) -> Prompt:

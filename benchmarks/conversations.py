@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,16 @@ import cv2
 import numpy as np
 
 from inspection.answering import answer
-from inspection.answers_evaluation import Asked, drawn_questions, evidence_of
+from inspection.answers_evaluation import Asked, drawn_questions
 from inspection.defects import KINDS, doctor
 from inspection.drawn import DEFECTS, FAMILIES, drawn
-from inspection.enrolment import enroll
 from inspection.evaluation import pictures, samples
 from inspection.evidence import Evidence
 from inspection.heatmap import overlay_png
 from inspection.image import Pixels, decode
-from inspection.inspector import Inspector
 from inspection.options import EnrolOptions
 from inspection.phrases import percent
+from inspection.witness import witness
 from models.lmm.engines import Engine
 from models.lmm.trained import MyriadEngine
 
@@ -64,14 +62,8 @@ def parts(cashews: Path, boards: Path, seed: int) -> Iterator[Part]:
 
 def judged(part: Part) -> tuple[Evidence, float]:
     """What a PatchCore of its normals finds, and the heatmap's scale."""
-    with tempfile.TemporaryDirectory() as near:
-        files = [_written(Path(near) / f"{n:02}.png", pixels) for n, pixels in enumerate(part.normals)]
-        home = Path(near) / "recipe"
-        recipe = enroll(files, home, product="part", options=EnrolOptions(backbone="efficientnet_lite0"))
-        references = tuple(decode((home / g.file).read_bytes()).pixels for g in recipe.golden if g.kind == "normal")
-        data = _written(Path(near) / "part.png", part.pixels).read_bytes()
-        outcome = Inspector.load(home, check=False).inspect(data)
-    return replace(evidence_of(outcome), image=part.pixels, references=references), recipe.heatmap_max
+    expert = witness([_png(pixels) for pixels in part.normals], EnrolOptions(backbone="efficientnet_lite0"))
+    return expert.says(_png(part.pixels)), expert.inspector.recipe.heatmap_max
 
 
 def told(number: int, part: Part, e: Evidence, engine: Engine, questions: Sequence[Asked]) -> Iterator[str]:
@@ -110,9 +102,8 @@ def _tile(number: int, pixels: Pixels, e: Evidence, scale: float) -> Any:
     return np.vstack(both)
 
 
-def _written(path: Path, pixels: Pixels) -> Path:
-    cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    return path
+def _png(pixels: Pixels) -> bytes:
+    return bytes(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 if __name__ == "__main__":

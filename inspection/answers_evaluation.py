@@ -6,7 +6,7 @@ import json
 import tempfile
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,13 +16,10 @@ import numpy as np
 
 from inspection.answering import answer
 from inspection.answers_rows import AnswersRefused, Row, kept, recorded, truth_of
-from inspection.enrolment import enroll
 from inspection.evaluation import FolderRefused, Sample, folders, pictures, samples, with_templates
-from inspection.evidence import Evidence, Outcome
 from inspection.features import Progress
-from inspection.image import decode
-from inspection.inspector import Inspector
 from inspection.options import EnrolOptions
+from inspection.witness import witness
 from models.lmm.engines import Engine
 
 QUESTIONS = Path(__file__).with_name("evaluation_questions.toml")
@@ -75,7 +72,7 @@ def run(
     names = [f.relative_to(directory).as_posix() if f != directory else f.name for f in found]
     settings = {
         "row": "settings",
-        "format": 2,
+        "format": 3,
         "folders": names,
         "engine": [engine.name, engine.sha256],
         **json.loads(json.dumps(asdict(plan))),
@@ -145,13 +142,8 @@ def _one_draw(
         tell(stage, len(tests), len(tests))
         return
     chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
-    with tempfile.TemporaryDirectory() as near:
-        recipe = enroll([*templates, *(normals[i] for i in chosen)], Path(near) / "recipe", product="part", options=options)
-        references = tuple(
-            decode((Path(near) / "recipe" / g.file).read_bytes()).pixels for g in recipe.golden if g.kind == "normal"
-        )
-        inspector = Inspector.load(Path(near) / "recipe", check=False)
-        seen = [_judged(inspector, one) for one in tests]
+    expert = witness([*templates, *(normals[i] for i in chosen)], options)
+    seen = [replace(expert.says(_encoded(one)), image=None) for one in tests]
     order = np.random.default_rng([seed, 1]).permutation(len(tests))
     other = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
     for n, (name, one) in enumerate(zip(names, tests, strict=True)):
@@ -159,11 +151,13 @@ def _one_draw(
             keep({"row": "inspection", **base, "picture": name, "evidence": recorded(seen[n]), "truth": truth_of(one)})
         shown = one.pixels() if todo[name] else None
         for by, question in todo[name]:
-            evidence = replace(seen[other[n] if by == "foreign" else n], image=shown, references=references)
+            given = other[n] if by == "foreign" else n
+            evidence = replace(seen[given], image=shown)
             said = answer(evidence, question.text, engines[by], language="en")
             told = {part: getattr(said, part) for part in ("kind", "own_words", "answer", "grounding", "latency_ms", "model")}
             view = next((one.value["defect"] for one in said.evidence if one.kind == "view"), None)
-            keep({"row": "answer", **base, "picture": name, "by": by, **asdict(question), **told, "view": view})
+            about = {"picture": name, "by": by, "evidence_of": names[given]}
+            keep({"row": "answer", **base, **about, **asdict(question), **told, "view": view})
         tell(stage, n + 1, len(tests))
 
 
@@ -179,18 +173,10 @@ def _limited(tests: list[Sample], limit: int | None, seed: int) -> list[Sample]:
     return [tests[i] for i in sorted([*bad[:taken], *good[: limit - taken]])]
 
 
-def _judged(inspector: Inspector, one: Sample) -> Evidence:
-    data = one.path.read_bytes()
-    if one.pair:
-        data = cv2.imencode(".png", cv2.cvtColor(one.pixels(), cv2.COLOR_RGB2BGR))[1].tobytes()
-    return evidence_of(inspector.inspect(data))
-
-
-def evidence_of(outcome: Outcome) -> Evidence:
-    """An outcome as the record would give it to an answer, but for pictures: no serial, no history."""
-    same = {one.name for one in fields(Evidence)} & {one.name for one in fields(Outcome)}
-    taken = {name: getattr(outcome, name) for name in same}
-    return Evidence(inspection_id="", product="part", recipe_number=1, created_at="", **taken)
+def _encoded(one: Sample) -> bytes:
+    if not one.pair:
+        return one.path.read_bytes()
+    return bytes(cv2.imencode(".png", cv2.cvtColor(one.pixels(), cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _key(row: Row) -> tuple[Any, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,15 +12,12 @@ from typing import Any
 import numpy as np
 
 from inspection.answering import build_prompt
-from inspection.answers_evaluation import evidence_of
 from inspection.answers_rows import AnswersRefused
-from inspection.enrolment import enroll
 from inspection.evaluation import pictures
 from inspection.features import Progress
-from inspection.image import decode
-from inspection.inspector import Inspector
 from inspection.options import EnrolOptions
 from inspection.questions import Question
+from inspection.witness import witness
 from models.lmm.engines import Chooser, Engine
 
 MAX_BYTES = 256 * 2**20
@@ -94,14 +90,9 @@ def answered(
         normals = pictures(folder)
         wanted = min(shots or 4, len(normals))
         drawn = np.sort(np.random.default_rng(options.seed).choice(len(normals), wanted, replace=False))
-        with tempfile.TemporaryDirectory() as near:
-            home = Path(near) / "recipe"
-            recipe = enroll([normals[i] for i in drawn], home, product="part", options=options)
-            references = tuple(decode((home / g.file).read_bytes()).pixels for g in recipe.golden if g.kind == "normal")
-            inspector = Inspector.load(home, check=False)
+        expert = witness([normals[i] for i in drawn], options)
         for one in ones:
-            data = one.image.read_bytes()
-            evidence = replace(evidence_of(inspector.inspect(data)), image=decode(data).pixels, references=references)
+            evidence = expert.says(one.image.read_bytes())
             for question in one.questions:
                 prompt = build_prompt(evidence, Question(question.text, "description", "en", 0, False))
                 likely = engine.likelihood(prompt, list(question.options.values()))

@@ -17,7 +17,6 @@ from PIL import Image, PngImagePlugin
 from scripted import Scripted
 
 from inspection.answering import answer, build_prompt
-from inspection.answers_evaluation import evidence_of
 from inspection.drawn import drawn
 from inspection.evidence import Answer, Evidence, Thresholds, Verdict
 from inspection.image import decode
@@ -26,6 +25,7 @@ from inspection.judge import hear, objections
 from inspection.phrases import CATALOGUE, statement
 from inspection.questions import MAX_CHARACTERS, QuestionRefused, understand
 from inspection.recipe import Recipe
+from inspection.witness import evidence_of
 from models import catalog
 from models.lmm.engines import PlainEngine
 from models.lmm.prompt import Prompt

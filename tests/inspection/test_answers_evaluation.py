@@ -56,7 +56,8 @@ def test_figures_of_an_engine_that_reads_the_facts(parts: Path) -> None:
     assert one["folder"] == "cap" and (one["test_normal"], one["test_defective"], one["masks"], one["seeds"]) == (2, 4, 4, 1)
     assert own["decision"]["value"] == delivered["decision"]["value"] == base["expert"]["decision"]["value"] == 1
     assert own["place"] == base["rule_text"]["place"] and own["place"]["low"] <= own["place"]["value"] <= own["place"]["high"]
-    assert base["foreign_map"]["own_words"]["decision"]["value"] < 1
+    assert base["foreign_map"]["own_words"]["decision"]["value"] == base["foreign_expert"]["decision"]["value"] < 1
+    assert base["foreign_map"]["own_words"]["place"]["value"] == base["foreign_expert"]["place"]["value"] < own["place"]["value"]
     assert base["always_no"]["decision"]["value"] == base["untrained"]["own_words"]["decision"]["value"] == 0.5
     assert base["untrained"]["own_words"]["place"]["value"] == 0 and base["majority"]["count"]["value"] == 1
     assert own["over_refusal"]["value"] == 0 and own["contradictions"]["value"] == 0 and own["readable"]["value"] == 1
