@@ -32,6 +32,7 @@ def train_lmm(
     vision: Annotated[bool, typer.Option(help="The picture's features.")] = True,
     facts: Annotated[bool, typer.Option(help="Findings in words.")] = True,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Of a CPU: more are faster on idle cores alone.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Train the multimodal model's own parts, on products that are drawn, cut from photographs, or given as folders."""
@@ -52,7 +53,9 @@ def train_lmm(
         generate(kept, catalogue, seed, range(count), tell)
         card = {"command": shlex.join(["kensor", *sys.argv[1:]]), "data": datacard.write(kept, catalogue, seed)}
         schedule = Schedule(seed=seed, view_steps=view_steps, word_steps=word_steps, facts=facts)
-        made = train(kept, folder, config, schedule, tell=tell, device=device, log=folder / "log.jsonl", card=card)
+        made = train(
+            kept, folder, config, schedule, tell=tell, device=device, threads=threads, log=folder / "log.jsonl", card=card
+        )
     views, words = made["views"]["after_words"], made["words"]
     table = [["on held-out products", "the model", "the expert"]]
     table += [[name, f"{views[name]:.3f}", f"{views[f'{name}_expert']:.3f}"] for name in ("decision", "auroc", "place")]

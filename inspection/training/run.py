@@ -53,6 +53,7 @@ def train(
     *,
     tell: Progress = lambda *_: None,
     device: str = "cpu",
+    threads: int = 1,
     log: Path | None = None,
     card: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def train(
     from models.lmm.lora import adapt
     from models.lmm.myriad import Myriad
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("medium")
     torch.manual_seed(schedule.seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,7 @@ def train(
         "products": len({record["product"] for record in learned.records}),
         "held_out_products": len({record["product"] for record in unseen.records}),
         "seconds": round(spent + perf_counter() - start_words),
-        "machine": f"{platform.machine()}, one thread" if device == "cpu" else torch.cuda.get_device_name(),
+        "machine": f"{platform.machine()}, threads: {threads}" if device == "cpu" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
     }
     weights.save(folder, config, parameters, written)
