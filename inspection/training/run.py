@@ -13,7 +13,7 @@ import numpy as np
 
 from inspection.training import checkpoints, samples
 from inspection.training.samples import Samples
-from inspection.training.views import Progress, judge_views, train_views
+from inspection.training.views import Progress, fit_presence, judge_views, train_views
 from inspection.training.words import Reader, half, judge_words, placement, rate_at
 from models.lmm.config import Config
 
@@ -99,6 +99,7 @@ def train(
                 file.write(json.dumps({"seconds": round(perf_counter() - start, 1), **values}) + "\n")
 
     if state is None:
+        fit_presence(model, learned, device)
         train_views(
             model, learned, steps=s.view_steps, batch=s.view_batch, rate=s.view_rate, seed=s.seed, tell=tell, device=device
         )
@@ -148,7 +149,7 @@ def _step(step: int, s: Schedule, model: Myriad, reader: Reader, learned: Sample
     batch, _ = reader.branches(rows, views, rng)
     with half(device):
         words = language_loss(reader.language, sights, batch)
-    loss = words + VIEWS * views_loss(views, learned.truths(rows, device), learned.sound)
+    loss = words + VIEWS * views_loss(views, learned.truths(rows, device))
     for group in optimiser.param_groups:
         group["lr"] = s.word_rate * rate_at(step, s.word_steps)
     optimiser.zero_grad()

@@ -48,10 +48,11 @@ class Samples:
         return len(self.records)
 
     @property
-    def sound(self) -> float:
-        """Sound parts for each defective one."""
-        spoilt = float(self.truth.presence.sum())
-        return (len(self) - spoilt) / spoilt
+    def weight(self) -> np.ndarray:
+        """Of each sample, so that every product counts alike, however many samples it has; their sum is 1."""
+        products = {name: number for number, name in enumerate(dict.fromkeys(record["product"] for record in self.records))}
+        of = np.array([products[record["product"]] for record in self.records])
+        return np.asarray(1 / np.bincount(of)[of] / len(products))
 
     def seen(self, rows: Sequence[int] | np.ndarray, device: str = "cpu") -> Seen:
         """The rows as the network takes them."""

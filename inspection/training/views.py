@@ -14,6 +14,35 @@ if TYPE_CHECKING:
     from models.lmm.myriad import Myriad
 
 Progress = Callable[[str, int, int], None]
+DECAY = 1e-4
+
+
+def fit_presence(model: Myriad, samples: Samples, device: str = "cpu") -> None:
+    """Fit the view on presence to its optimum by L-BFGS; every product counts alike, and sound parts as much as defective ones.
+
+    A hundred weights on ten numbers a sample: stopped early, or drawn by batches, they are worse on real parts
+    (docs/experiments.md).
+    """
+    import torch
+
+    from models.lmm.learning import presence_loss
+
+    tokenizer = model.tokenizer
+    maps, scalars, truth = (values.to(device) for values in (samples.map, samples.scalars, samples.truth.presence))
+    weight = torch.tensor(samples.weight, dtype=torch.float32, device=device)
+    head = list(tokenizer.presence.parameters())
+    optimiser = torch.optim.LBFGS(
+        [*head, tokenizer.expert], max_iter=500, history_size=20, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        found = presence_loss(tokenizer.present(maps, scalars), truth, weight)
+        found = found + DECAY * sum((value.square().sum() for value in head), found.new_zeros(()))
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
 
 
 def train_views(
@@ -24,18 +53,14 @@ def train_views(
 
     from models.lmm.learning import views_loss
 
-    rng = np.random.default_rng([seed, 1])
-    products = {name: number for number, name in enumerate(dict.fromkeys(record["product"] for record in samples.records))}
-    of = np.array([products[record["product"]] for record in samples.records])
-    weight = 1 / np.bincount(of)[of]
-    weight /= weight.sum()
+    rng, weight = np.random.default_rng([seed, 1]), samples.weight
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
     model.train()
     for step in range(steps):
         rows = rng.choice(len(samples), batch, p=weight)
         views, _ = model(samples.seen(rows, device), placement=("language", "both")[step % 2])
-        loss = views_loss(views, samples.truths(rows, device), samples.sound)
+        loss = views_loss(views, samples.truths(rows, device))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -43,6 +43,8 @@ class Config:
     trunk: tuple[int, int, int] = (16, 32, 64)
     """Channels after each pooling of the map."""
     projection: Literal["linear", "mlp"] = "linear"
+    presence_width: int = 8
+    """Hidden units of the view on presence."""
     prompt_tokens: int = 4
     """Learned tokens beside those of the map (Myriad has nine)."""
     lora_rank: int = 16

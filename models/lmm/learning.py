@@ -31,12 +31,17 @@ class Branches(NamedTuple):
     """Question and answer, each answer with its end."""
 
 
-def views_loss(views: Views, truth: Truth, sound: float = 1.0) -> Tensor:
-    """Mean cross-entropies of the four views, summed. `sound`: sound parts for each defective one among the samples; presence
-    is learned as if there were as many of either, so that a half is the even chance."""
-    loss = functional.binary_cross_entropy_with_logits(
-        views.presence, truth.presence, pos_weight=views.presence.new_tensor(sound)
-    )
+def presence_loss(logits: Tensor, presence: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of the view on presence, all `[N]`. Sound and defective parts weigh half each, however many there are: a half
+    is the even chance. Within a side they weigh as `weight` says."""
+    each = functional.binary_cross_entropy_with_logits(logits, presence, reduction="none")
+    sides = [weight * (presence == side) for side in (0, 1)]
+    return sum((each @ (side / side.sum()) for side in sides), logits.new_zeros(())) / 2
+
+
+def views_loss(views: Views, truth: Truth) -> Tensor:
+    """Mean cross-entropies of the views on place, size and amount, summed."""
+    loss = views.place.new_zeros(())
     for logits, classes in ((views.place, truth.place), (views.size, truth.size), (views.amount, truth.amount)):
         if bool((classes >= 0).any()):
             loss = loss + functional.cross_entropy(logits, classes)

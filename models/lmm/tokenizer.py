@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from models.lmm.config import COUNTS, PLACES, SIZES, Config
-from models.lmm.trunk import Trunk, channels
+from models.lmm.trunk import SHARPNESS, Trunk, channels
+
+_LEVELS = (-0.3, 0.0, 0.3)  # logarithms over the limit
+_RANKS = (0.5, 0.9, 0.99)
 
 
 class Views(NamedTuple):
@@ -42,7 +45,8 @@ class ExpertTokenizer(nn.Module):
         self.cell = nn.Linear(c.trunk[-1] + 2, c.language_width)
         self.cell_place = nn.Linear(c.trunk[-1] + 2, 1)
         facts = 2 * c.trunk[-1] + c.scalars + 3
-        self.presence = nn.Sequential(nn.Linear(facts, 32), nn.ReLU(), last := nn.Linear(32, 1))
+        hidden = nn.Linear(c.scalars + len(_LEVELS) + len(_RANKS), c.presence_width)
+        self.presence = nn.Sequential(hidden, nn.Tanh(), last := nn.Linear(c.presence_width, 1))
         self.size = nn.Sequential(nn.Linear(facts, 64), nn.ReLU(), nn.Linear(64, len(SIZES)))
         self.amount = nn.Sequential(nn.Linear(facts, 64), nn.ReLU(), nn.Linear(64, len(COUNTS)))
         self.expert = nn.Parameter(torch.tensor([3.0, 3.0]))  # of score / reject limit, score / review limit
@@ -67,12 +71,20 @@ class ExpertTokenizer(nn.Module):
         deep = self.trunk(planes)  # [B, C, 7, 7]
         peaks = adaptive_max_pool2d(planes, 3).flatten(2).transpose(1, 2)  # [B, 9, 2]
         cells = torch.cat((adaptive_max_pool2d(deep, 3).flatten(2).transpose(1, 2), peaks), -1)  # [B, 9, C + 2]
-        log = planes[:, 0]
-        areas = torch.stack([torch.sigmoid(8.0 * (log - at)).mean((1, 2)).clamp_min(1e-4).log() for at in (-0.3, 0.0, 0.3)], -1)
-        facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, 0.3 * areas), -1)
-        presence = scalars[:, :2] @ self.expert + self.presence(facts)[:, 0]  # [B]
+        facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, _areas(planes[:, 0])), -1)
+        presence = self.present(anomaly_map, scalars).detach()  # [B]; fitted apart, no other loss moves it
         place = self.peak * peaks[..., 0] + self.cell_place(cells)[..., 0]  # [B, 9]
         return Views(presence, place, self.size(facts), self.amount(facts)), cells
+
+    def present(self, anomaly_map: Tensor, scalars: Tensor) -> Tensor:
+        """The view on presence `[B]`, from ten numbers alone: the scalars, the areas over three levels around the limit, and the
+        map's median, upper tenth and upper hundredth. Convolutions over the map knew drawn defects better and real ones worse
+        (docs/experiments.md)."""
+        log = channels(anomaly_map)[:, 0]
+        ranks = torch.quantile(log.flatten(1), torch.tensor(_RANKS, device=log.device), 1).T
+        known = torch.cat((scalars, _areas(log), ranks), -1)
+        found: Tensor = scalars[:, :2] @ self.expert + self.presence(known)[:, 0]
+        return found
 
     def tokens(self, views: Views, cells: Tensor) -> Tensor:
         """`[B, 12 + n, 576]`: nine cells, yes or no, size, count, and the learned prompt."""
@@ -88,6 +100,11 @@ class ExpertTokenizer(nn.Module):
             1,
         )
         return torch.cat((words + self.tags, self.prompt.expand(len(words), -1, -1)), 1)
+
+
+def _areas(log: Tensor) -> Tensor:
+    """Shares of the logarithmic map `[B, M, M]` over each level, as logarithms, `[B, 3]`."""
+    return 0.3 * torch.stack([torch.sigmoid(SHARPNESS * (log - at)).mean((1, 2)).clamp_min(1e-4).log() for at in _LEVELS], -1)
 
 
 class Words(NamedTuple):

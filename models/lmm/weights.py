@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "myriad"
-FORMAT = "kensor-myriad/1"
+FORMAT = "kensor-myriad/2"
 FOLDER = Path(__file__).resolve().parent.parent / "weights" / "myriad"
 """The trained parts that come with the program."""
 VISION = "dinov2_vits14"

@@ -18,7 +18,7 @@ from models.lmm.config import PLACES
 torch = pytest.importorskip("torch")
 
 from inspection.training.run import Schedule, train  # noqa: E402
-from inspection.training.views import judge_views, train_views  # noqa: E402
+from inspection.training.views import fit_presence, judge_views, train_views  # noqa: E402
 from models.lmm.config import Config  # noqa: E402
 from models.lmm.myriad import Myriad  # noqa: E402
 from models.lmm.weights import load as load_weights  # noqa: E402
@@ -88,6 +88,21 @@ def test_an_episode_without_its_tensors_is_left_out(episodes: Path, tmp_path: Pa
     shard(tmp_path, 1, held_out=False)
     (tmp_path / "00001.safetensors").unlink()
     assert len(load(tmp_path, held_out=False)) == 6
+
+
+def test_the_view_on_presence_learns_where_the_limit_errs(episodes: Path) -> None:
+    torch.manual_seed(0)
+    samples, model = load(episodes, held_out=False), Myriad(NARROW, words())
+    samples.scalars[:, :3] -= 2.0  # a limit so high that it passes everything
+    assert judge_views(model, samples)["decision"] == 0.5 and samples.weight.sum() == pytest.approx(1)
+    others = {name: value.clone() for name, value in model.named_parameters() if "presence" not in name and "expert" not in name}
+    fit_presence(model, samples)
+    judged = judge_views(model, samples)
+    assert judged["decision"] == judged["auroc"] == 1
+    assert all(torch.equal(value, dict(model.named_parameters())[name]) for name, value in others.items())
+    fitted = [value.clone() for value in model.tokenizer.presence.parameters()]
+    train_views(model, samples, steps=2, batch=12, rate=5e-3, seed=0, tell=lambda *_: None)
+    assert all(torch.equal(one, other) for one, other in zip(fitted, model.tokenizer.presence.parameters(), strict=True))
 
 
 def test_views_learn_sizes_that_the_map_shows(episodes: Path) -> None:
