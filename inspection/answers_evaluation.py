@@ -19,7 +19,7 @@ from inspection.answers_rows import AnswersRefused, Row, kept, recorded, truth_o
 from inspection.evaluation import FolderRefused, Sample, folders, pictures, samples, with_templates
 from inspection.features import Progress
 from inspection.options import EnrolOptions
-from inspection.witness import witness
+from inspection.witness import as_evidence, witness
 from models.lmm.engines import Engine
 
 QUESTIONS = Path(__file__).with_name("evaluation_questions.toml")
@@ -143,7 +143,7 @@ def _one_draw(
         return
     chosen = np.sort(np.random.default_rng(seed).choice(len(normals), wanted, replace=False))
     expert = witness([*templates, *(normals[i] for i in chosen)], options)
-    seen = [replace(expert.says(_encoded(one)), image=None) for one in tests]
+    seen = [as_evidence(expert.inspector.inspect(_encoded(one)), references=expert.references) for one in tests]
     order = np.random.default_rng([seed, 1]).permutation(len(tests))
     other = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
     for n, (name, one) in enumerate(zip(names, tests, strict=True)):

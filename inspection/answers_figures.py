@@ -190,7 +190,7 @@ def _readable(text: str) -> bool:
 
 def _plain(f: Folder) -> Row:
     """What says the same of every picture, the expert's own figures, and those of the other picture's map."""
-    no, centre, expert, most, other = ({name: list[Value]() for name in FIGURES} for _ in range(5))
+    no, centre, expert, most, foreign = ({name: list[Value]() for name in FIGURES} for _ in range(5))
     masked = [row["truth"] for row in f.inspections.values() if row["truth"]["place"] is not None]
     usual = Counter(t["count"] for t in masked).most_common(1)
     usual_size = Counter(size_band(t["area_pct"]) for t in masked).most_common(1)
@@ -201,11 +201,11 @@ def _plain(f: Folder) -> Row:
         if (side := threshold_side(e)) is not None:
             expert["decision"].append(f.value(row, str(truth["defective"]), side is truth["defective"]))
         if at in given and (side := threshold_side(given[at])) is not None:
-            other["decision"].append(f.value(row, str(truth["defective"]), side is truth["defective"]))
+            foreign["decision"].append(f.value(row, str(truth["defective"]), side is truth["defective"]))
         if truth["place"] is None:
             continue
         if at in given:
-            other["place"].append(f.value(row, "", truth["place"] == given[at].map_stats.peak_place))
+            foreign["place"].append(f.value(row, "", truth["place"] == given[at].map_stats.peak_place))
         band = size_band(truth["area_pct"])
         centre["place"].append(f.value(row, "", truth["place"] == "centre"))
         expert["place"].append(f.value(row, "", truth["place"] == e.map_stats.peak_place))
@@ -213,7 +213,7 @@ def _plain(f: Folder) -> Row:
         expert["size"].append(f.value(row, "", bool(e.findings) and size_band(e.findings[0].area_pct) == band))
         most["count"].append(f.value(row, "", abs(usual[0][0] - truth["count"]) <= 1))
         most["size"].append(f.value(row, "", usual_size[0][0] == band))
-    named = {"always_no": no, "always_centre": centre, "majority": most, "expert": expert, "foreign_expert": other}
+    named = {"always_no": no, "always_centre": centre, "majority": most, "expert": expert, "foreign_expert": foreign}
     return {name: {figure: f.draws(values) for figure, values in own.items() if values} for name, own in named.items()}
 
 

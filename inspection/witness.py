@@ -24,7 +24,7 @@ class Witness:
 
     def says(self, data: bytes) -> Evidence:
         """An encoded picture's evidence, the picture with it. Raises as `Inspector.inspect`."""
-        return evidence_of(self.inspector.inspect(data), decode(data).pixels, self.references)
+        return as_evidence(self.inspector.inspect(data), decode(data).pixels, self.references)
 
 
 def witness(normals: Sequence[bytes | Path], options: EnrolOptions = EnrolOptions()) -> Witness:
@@ -36,7 +36,7 @@ def witness(normals: Sequence[bytes | Path], options: EnrolOptions = EnrolOption
         return Witness(Inspector.load(folder, check=False), references)
 
 
-def evidence_of(outcome: Outcome, image: Pixels | None = None, references: tuple[Pixels, ...] = ()) -> Evidence:
+def as_evidence(outcome: Outcome, image: Pixels | None = None, references: tuple[Pixels, ...] = ()) -> Evidence:
     """An outcome as the record would give it to an answer: no serial, no history."""
     same = {one.name for one in fields(Evidence)} & {one.name for one in fields(Outcome)}
     taken = {name: getattr(outcome, name) for name in same}

@@ -32,7 +32,7 @@ def train_lmm(
     vision: Annotated[bool, typer.Option(help="The picture's features.")] = True,
     facts: Annotated[bool, typer.Option(help="Findings in words.")] = True,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Of a CPU: more are faster on idle cores alone.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; more than one pays on idle cores alone.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Train the multimodal model's own parts, on products that are drawn, cut from photographs, or given as folders."""

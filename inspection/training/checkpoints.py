@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inspection.training.samples import TrainingRefused
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,19 +28,24 @@ def save(path: Path, parameters: dict[str, torch.Tensor], optimiser: Any, state:
     scratch.replace(path)
 
 
-def load(path: Path, parameters: dict[str, torch.Tensor], optimiser: Any) -> dict[str, Any] | None:
-    """Fill parameters and moments in; the `state`. `None` where there is no checkpoint."""
+def load(path: Path, settings: Any, parameters: dict[str, torch.Tensor], optimiser: Any) -> dict[str, Any] | None:
+    """Fill parameters and moments in; the `state`. `None` where there is no checkpoint.
+
+    Raises TrainingRefused, with nothing changed, for one whose `state["settings"]` are others.
+    """
     import torch
     from safetensors import safe_open
 
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as file, torch.no_grad():
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
+        if state["settings"] != settings:
+            raise TrainingRefused(f"{path} belongs to another training: remove it, or train into another folder.")
         names = set(file.keys())
         for name, value in parameters.items():
             value.copy_(file.get_tensor(f"parameter.{name}"))
             kept = {moment: file.get_tensor(f"{moment}.{name}") for moment in _MOMENTS if f"{moment}.{name}" in names}
             for moment, found in kept.items():
                 optimiser.state[value][moment] = found if moment == "step" else found.to(value.device)
-        state: dict[str, Any] = json.loads(file.metadata()["state"])
     return state

@@ -89,9 +89,7 @@ def train(
     settings = {"config": asdict(config), "schedule": asdict(schedule), "samples": len(learned)}
     settings = json.loads(json.dumps(settings))
     checkpoint = folder / "checkpoint.safetensors"
-    state = checkpoints.load(checkpoint, parameters, optimiser)
-    if state is not None and state["settings"] != settings:
-        raise samples.TrainingRefused(f"{checkpoint} belongs to another training: remove it, or train into another folder.")
+    state = checkpoints.load(checkpoint, settings, parameters, optimiser)
 
     def note(**values: Any) -> None:
         if log is not None:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspection.metrics import auroc
-from inspection.training.samples import Samples
+from inspection.training.samples import Samples, TrainingRefused
 
 if TYPE_CHECKING:
     from models.lmm.myriad import Myriad
 
 Progress = Callable[[str, int, int], None]
 DECAY = 1e-4
+"""Of the squared weights of the view on presence."""
+_AT_ONCE = 1024
 
 
 def fit_presence(model: Myriad, samples: Samples, device: str = "cpu") -> None:
-    """Fit the view on presence to its optimum by L-BFGS; every product counts alike, and sound parts as much as defective ones.
+    """Fit the view on presence by L-BFGS until it converges; sound parts weigh as much as defective ones, and within a side each
+    by `Samples.weight`. Raises TrainingRefused without samples of both sides.
 
     A hundred weights on ten numbers a sample: stopped early, or drawn by batches, they are worse on real parts
     (docs/experiments.md).
@@ -26,9 +29,14 @@ def fit_presence(model: Myriad, samples: Samples, device: str = "cpu") -> None:
     import torch
 
     from models.lmm.learning import presence_loss
+    from models.lmm.tokenizer import known
+    from models.lmm.trunk import channels
 
-    tokenizer = model.tokenizer
-    maps, scalars, truth = (values.to(device) for values in (samples.map, samples.scalars, samples.truth.presence))
+    if len(samples.truth.presence.unique()) < 2:
+        raise TrainingRefused("The episodes hold no sound or no defective parts: presence cannot be learned.")
+    tokenizer, truth = model.tokenizer, samples.truth.presence.to(device)
+    pieces = zip(samples.map.split(_AT_ONCE), samples.scalars.split(_AT_ONCE), strict=True)
+    numbers = torch.cat([known(channels(maps)[:, 0], scalars) for maps, scalars in pieces]).to(device)
     weight = torch.tensor(samples.weight, dtype=torch.float32, device=device)
     head = list(tokenizer.presence.parameters())
     optimiser = torch.optim.LBFGS(
@@ -37,12 +45,13 @@ def fit_presence(model: Myriad, samples: Samples, device: str = "cpu") -> None:
 
     def loss() -> torch.Tensor:
         optimiser.zero_grad()
-        found = presence_loss(tokenizer.present(maps, scalars), truth, weight)
+        found = presence_loss(tokenizer.present(numbers), truth, weight)
         found = found + DECAY * sum((value.square().sum() for value in head), found.new_zeros(()))
         found.backward()  # type: ignore[no-untyped-call]
         return found
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.zero_grad()
 
 
 def train_views(

@@ -32,8 +32,8 @@ class Branches(NamedTuple):
 
 
 def presence_loss(logits: Tensor, presence: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of the view on presence, all `[N]`. Sound and defective parts weigh half each, however many there are: a half
-    is the even chance. Within a side they weigh as `weight` says."""
+    """Cross-entropy of the view on presence, all `[N]`, with samples of both sides. Sound and defective parts weigh half each,
+    however many there are: a half is the even chance. Within a side they weigh as `weight` says."""
     each = functional.binary_cross_entropy_with_logits(logits, presence, reduction="none")
     sides = [weight * (presence == side) for side in (0, 1)]
     return sum((each @ (side / side.sum()) for side in sides), logits.new_zeros(())) / 2

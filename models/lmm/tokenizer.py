@@ -72,18 +72,14 @@ class ExpertTokenizer(nn.Module):
         peaks = adaptive_max_pool2d(planes, 3).flatten(2).transpose(1, 2)  # [B, 9, 2]
         cells = torch.cat((adaptive_max_pool2d(deep, 3).flatten(2).transpose(1, 2), peaks), -1)  # [B, 9, C + 2]
         facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, _areas(planes[:, 0])), -1)
-        presence = self.present(anomaly_map, scalars).detach()  # [B]; fitted apart, no other loss moves it
+        presence = self.present(known(planes[:, 0], scalars)).detach()  # [B]; fitted apart, no other loss moves it
         place = self.peak * peaks[..., 0] + self.cell_place(cells)[..., 0]  # [B, 9]
         return Views(presence, place, self.size(facts), self.amount(facts)), cells
 
-    def present(self, anomaly_map: Tensor, scalars: Tensor) -> Tensor:
-        """The view on presence `[B]`, from ten numbers alone: the scalars, the areas over three levels around the limit, and the
-        map's median, upper tenth and upper hundredth. Convolutions over the map knew drawn defects better and real ones worse
-        (docs/experiments.md)."""
-        log = channels(anomaly_map)[:, 0]
-        ranks = torch.quantile(log.flatten(1), torch.tensor(_RANKS, device=log.device), 1).T
-        known = torch.cat((scalars, _areas(log), ranks), -1)
-        found: Tensor = scalars[:, :2] @ self.expert + self.presence(known)[:, 0]
+    def present(self, numbers: Tensor) -> Tensor:
+        """The view on presence `[B]` from what is `known`, `[B, S + 6]`. Convolutions over the map were as good on painted
+        defects and worse on real ones (docs/experiments.md)."""
+        found: Tensor = numbers[:, :2] @ self.expert + self.presence(numbers)[:, 0]
         return found
 
     def tokens(self, views: Views, cells: Tensor) -> Tensor:
@@ -100,6 +96,13 @@ class ExpertTokenizer(nn.Module):
             1,
         )
         return torch.cat((words + self.tags, self.prompt.expand(len(words), -1, -1)), 1)
+
+
+def known(log: Tensor, scalars: Tensor) -> Tensor:
+    """What presence is judged by, `[B, S + 6]`: the scalars `[B, S]`, and of the logarithmic map `[B, M, M]` the areas over three
+    levels around the limit, the median, the upper tenth and the upper hundredth."""
+    ranks = torch.quantile(log.flatten(1), torch.tensor(_RANKS, device=log.device), 1).T
+    return torch.cat((scalars, _areas(log), ranks), -1)
 
 
 def _areas(log: Tensor) -> Tensor:

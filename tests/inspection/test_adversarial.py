@@ -25,7 +25,7 @@ from inspection.judge import hear, objections
 from inspection.phrases import CATALOGUE, statement
 from inspection.questions import MAX_CHARACTERS, QuestionRefused, understand
 from inspection.recipe import Recipe
-from inspection.witness import evidence_of
+from inspection.witness import as_evidence
 from models import catalog
 from models.lmm.engines import PlainEngine
 from models.lmm.prompt import Prompt
@@ -208,13 +208,13 @@ def test_what_is_hidden_in_a_picture_stays_there(text: str, made: tuple[Path, Re
     plain = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
     for data in files:
         assert text.encode() in data
-        e = replace(evidence_of(inspector.inspect(data)), image=decode(data).pixels)
+        e = replace(as_evidence(inspector.inspect(data)), image=decode(data).pixels)
         engine = Scripted(lambda prompt: f"{prompt.system} {prompt.context}")
         got = answer(e, "Describe the part.", engine)
         (prompt,) = engine.prompts
         assert text not in repr(prompt.dumped()) and text not in got.answer and objections(got.answer, e) == []
-    same = evidence_of(inspector.inspect(plain))
-    assert np.array_equal(decode(files[0]).pixels, pixels) and evidence_of(inspector.inspect(files[0])).findings == same.findings
+    same = as_evidence(inspector.inspect(plain))
+    assert np.array_equal(decode(files[0]).pixels, pixels) and as_evidence(inspector.inspect(files[0])).findings == same.findings
 
 
 def test_the_real_model_on_a_draw_of_them() -> None:

@@ -319,6 +319,55 @@ def test_what_people_ask_in_other_words(text: str, kind: str) -> None:
     assert understand(text).kind == kind
 
 
+NEIGHBOURS = {
+    "yes_no": """
+        Is this a sound ring?
+        Is the plug in the picture damaged?
+        Any defect on this electrical component?
+        Is the score below the reject limit?
+        Are both sides of the picture free of defects?
+        I hear you found a defect, is that true?
+        Is there any fault on the case?
+        Is the rest of the part fine apart from the marked region?
+    """,
+    "place": "Where are the other findings?\nIn that case, where is it?\nWhere inside the region is the worst spot?",
+    "count": "How many of the other findings lie near the rim?\nHow many holes go through the fabric?",
+    "size": "How large are the other regions?",
+    "action": "Can I let this one go through?\nIn the case of a defect, what should I do?",
+    "description": "How did you come to that verdict?\nGive me a summary for the shift report.",
+    "history": "How often has this happened this week?\nWhen did this last happen?",
+    "unanswerable": """
+        Are its siblings just as good?
+        Is the rest of the tray clean?
+        Next piece okay too?
+        How many bad ones came out of that lot?
+        What was the reject rate this week?
+        Did the one before it look any better?
+        If I turned it over, would there be a scratch?
+        Is there rust under the paint?
+        Are the inner windings undamaged?
+        Does the crack go all the way through?
+        Is the face that we can't see scratched?
+        Does it rattle when it is shaken?
+        Does the edge feel sharp under the finger?
+        Will the stain be gone after washing?
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(kind, one.strip()) for kind, some in NEIGHBOURS.items() for one in some.strip().splitlines()]
+)
+def test_what_is_asked_of_another_part_and_what_only_sounds_so(kind: str, text: str) -> None:
+    assert understand(text).kind == kind
+
+
+def test_a_label_of_the_product_is_never_another_part() -> None:
+    assert understand("Is it a flip?", labels=["flip"]).kind == "type"
+    assert understand("Is there any hidden_seam on it?", labels=["hidden_seam"]).kind == "type"
+    assert understand("Is there any hidden seam on the next part?", labels=["hidden_seam"]).kind == "unanswerable"
+
+
 @pytest.mark.parametrize("word", ["lies ", "is ", "not ", "a ", "the good ", "in the ", "do you see "])
 def test_no_pattern_runs_away(word: str) -> None:
     start = time.process_time()

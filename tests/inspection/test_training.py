@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,15 +95,25 @@ def test_the_view_on_presence_learns_where_the_limit_errs(episodes: Path) -> Non
     torch.manual_seed(0)
     samples, model = load(episodes, held_out=False), Myriad(NARROW, words())
     samples.scalars[:, :3] -= 2.0  # a limit so high that it passes everything
-    assert judge_views(model, samples)["decision"] == 0.5 and samples.weight.sum() == pytest.approx(1)
+    assert judge_views(model, samples)["decision"] == 0.5
     others = {name: value.clone() for name, value in model.named_parameters() if "presence" not in name and "expert" not in name}
     fit_presence(model, samples)
     judged = judge_views(model, samples)
     assert judged["decision"] == judged["auroc"] == 1
     assert all(torch.equal(value, dict(model.named_parameters())[name]) for name, value in others.items())
-    fitted = [value.clone() for value in model.tokenizer.presence.parameters()]
+    head = [*model.tokenizer.presence.parameters(), model.tokenizer.expert]
+    fitted = [value.clone() for value in head]
     train_views(model, samples, steps=2, batch=12, rate=5e-3, seed=0, tell=lambda *_: None)
-    assert all(torch.equal(one, other) for one, other in zip(fitted, model.tokenizer.presence.parameters(), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(fitted, head, strict=True))
+
+
+def test_products_weigh_the_same_and_one_side_alone_teaches_nothing(episodes: Path) -> None:
+    samples = load(episodes, held_out=False)
+    few = replace(samples, records=samples.records[:9])
+    assert few.weight[:6].sum() == pytest.approx(0.5) == few.weight[6:].sum()
+    spoilt = replace(samples, truth=samples.truth._replace(presence=torch.ones(len(samples))))
+    with pytest.raises(TrainingRefused, match="no sound or no defective"):
+        fit_presence(Myriad(NARROW, words()), spoilt)
 
 
 def test_views_learn_sizes_that_the_map_shows(episodes: Path) -> None:

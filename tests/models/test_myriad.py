@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from models.lmm.adapter import DomainAdapter, difference  # noqa: E402
 from models.lmm.language import Language  # noqa: E402
-from models.lmm.learning import Branches, Truth, answers_right, language_loss, views_loss  # noqa: E402
+from models.lmm.learning import Branches, Truth, answers_right, language_loss, presence_loss, views_loss  # noqa: E402
 from models.lmm.lora import adapt, merge  # noqa: E402
 from models.lmm.myriad import Myriad, Seen  # noqa: E402
 from models.lmm.projection import projection  # noqa: E402
@@ -110,6 +110,15 @@ def test_views_loss_leaves_out_what_has_no_class() -> None:
     loss = views_loss(views, truth)
     assert torch.isfinite(loss)
     loss.backward()
+
+
+def test_sound_and_defective_parts_weigh_the_same() -> None:
+    logit, presence = torch.zeros(1, requires_grad=True), torch.tensor([1.0] * 9 + [0.0])
+    weight = torch.linspace(1, 2, 10)
+    presence_loss(logit.expand(10), presence, weight).backward()
+    assert logit.grad is not None and abs(logit.grad.item()) < 1e-6  # nothing draws an even chance either way
+    loss = presence_loss(torch.tensor([0.0, 9.0, 0.0]), torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 5.0]))
+    assert loss.item() == pytest.approx(np.log(2))
 
 
 def packed(language: Language, questions: list[tuple[str, str]], context: str = "verdict reject") -> Branches:
