@@ -32,11 +32,11 @@ def fit_presence(model: Myriad, samples: Samples, device: str = "cpu") -> None:
     from models.lmm.tokenizer import known
     from models.lmm.trunk import channels
 
-    if len(samples.truth.presence.unique()) < 2:
+    if not 0 < float(samples.truth.presence.sum()) < len(samples):
         raise TrainingRefused("The episodes hold no sound or no defective parts: presence cannot be learned.")
     tokenizer, truth = model.tokenizer, samples.truth.presence.to(device)
-    pieces = zip(samples.map.split(_AT_ONCE), samples.scalars.split(_AT_ONCE), strict=True)
-    numbers = torch.cat([known(channels(maps)[:, 0], scalars) for maps, scalars in pieces]).to(device)
+    pieces = [slice(first, first + _AT_ONCE) for first in range(0, len(samples), _AT_ONCE)]
+    numbers = torch.cat([known(channels(samples.map[at])[:, 0], samples.scalars[at]) for at in pieces]).to(device)
     weight = torch.tensor(samples.weight, dtype=torch.float32, device=device)
     head = list(tokenizer.presence.parameters())
     optimiser = torch.optim.LBFGS(
