@@ -194,7 +194,8 @@ def _plain(f: Folder) -> Row:
     masked = [row["truth"] for row in f.inspections.values() if row["truth"]["place"] is not None]
     usual = Counter(t["count"] for t in masked).most_common(1)
     usual_size = Counter(size_band(t["area_pct"]) for t in masked).most_common(1)
-    given = {_at(row): f.evidence[row["seed"], row["evidence_of"]] for row in f.by["foreign"]}
+    shown = {_at(row): f.evidence.get((row["seed"], row["evidence_of"])) for row in f.by["foreign"]}
+    given = {at: e for at, e in shown.items() if e is not None}  # a file that was cut holds some pictures alone
     for at, row in f.inspections.items():
         e, truth = f.evidence[at], row["truth"]
         no["decision"].append(f.value(row, str(truth["defective"]), not truth["defective"]))
