@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from drawn_parts import part, png
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inspection.drawn import DEFECTS, drawn
@@ -95,6 +95,7 @@ def test_the_typical_distance_by_hand() -> None:
 
 
 @given(st.integers(16, 40), st.integers(16, 400), st.booleans(), st.integers(0, 255))
+@example(16, 17, False, 252)
 def test_every_shape_has_a_look(short: int, long: int, tall: bool, grey: int) -> None:
     height, width = (long, short) if tall else (short, long)
     found = seen(np.full((height, width, 3), grey))
