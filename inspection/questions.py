@@ -78,11 +78,11 @@ def understand(text: str, language: str | None = None, labels: Sequence[str] = (
         raise QuestionRefused(f"the question has {len(text)} characters, more than {MAX_CHARACTERS}", limit=MAX_CHARACTERS)
     low = _LEAD.sub("", unicodedata.normalize("NFKC", text).lower())
     kind, spoken = _kind(low), _language(low, language)
-    if spoken == "en" and kind != "unanswerable" and _is_foreign(low):
-        kind = "description"
     label = next((one for one in nameable(labels) if re.search(pattern_of(one), low)), None)
     if label is not None and kind == "unanswerable":  # for the label's own words, perhaps: `cut_inner_insulation`
         kind = _kind(re.sub(pattern_of(label), "defect", low))
+    if spoken == "en" and kind != "unanswerable" and _is_foreign(low):
+        kind = "description"
     if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
         kind = "type"
     sense = _settled_sense(low) if kind == "yes_no" else 0

@@ -29,14 +29,14 @@ def fit_presence(model: Myriad, samples: Samples, device: str = "cpu") -> None:
     import torch
 
     from models.lmm.learning import presence_loss
-    from models.lmm.tokenizer import known
+    from models.lmm.tokenizer import presence_facts
     from models.lmm.trunk import channels
 
     if not 0 < float(samples.truth.presence.sum()) < len(samples):
         raise TrainingRefused("The episodes hold no sound or no defective parts: presence cannot be learned.")
     tokenizer, truth = model.tokenizer, samples.truth.presence.to(device)
     pieces = [slice(first, first + _AT_ONCE) for first in range(0, len(samples), _AT_ONCE)]
-    numbers = torch.cat([known(channels(samples.map[at])[:, 0], samples.scalars[at]) for at in pieces]).to(device)
+    numbers = torch.cat([presence_facts(channels(samples.map[at])[:, 0], samples.scalars[at]) for at in pieces]).to(device)
     weight = torch.tensor(samples.weight, dtype=torch.float32, device=device)
     head = list(tokenizer.presence.parameters())
     optimiser = torch.optim.LBFGS(

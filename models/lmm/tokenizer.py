@@ -72,12 +72,12 @@ class ExpertTokenizer(nn.Module):
         peaks = adaptive_max_pool2d(planes, 3).flatten(2).transpose(1, 2)  # [B, 9, 2]
         cells = torch.cat((adaptive_max_pool2d(deep, 3).flatten(2).transpose(1, 2), peaks), -1)  # [B, 9, C + 2]
         facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, _areas(planes[:, 0])), -1)
-        presence = self.present(known(planes[:, 0], scalars)).detach()  # [B]; fitted apart, no other loss moves it
+        presence = self.present(presence_facts(planes[:, 0], scalars)).detach()  # [B]; fitted apart, no other loss moves it
         place = self.peak * peaks[..., 0] + self.cell_place(cells)[..., 0]  # [B, 9]
         return Views(presence, place, self.size(facts), self.amount(facts)), cells
 
     def present(self, numbers: Tensor) -> Tensor:
-        """The view on presence `[B]` from what is `known`, `[B, S + 6]`. Convolutions over the map were as good on painted
+        """The view on presence `[B]` from `presence_facts`, `[B, S + 6]`. Convolutions over the map were as good on painted
         defects and worse on real ones (docs/experiments.md)."""
         found: Tensor = numbers[:, :2] @ self.expert + self.presence(numbers)[:, 0]
         return found
@@ -98,7 +98,7 @@ class ExpertTokenizer(nn.Module):
         return torch.cat((words + self.tags, self.prompt.expand(len(words), -1, -1)), 1)
 
 
-def known(log: Tensor, scalars: Tensor) -> Tensor:
+def presence_facts(log: Tensor, scalars: Tensor) -> Tensor:
     """What presence is judged by, `[B, S + 6]`: the scalars `[B, S]`, and of the logarithmic map `[B, M, M]` the areas over three
     levels around the limit, the median, the upper tenth and the upper hundredth."""
     ranks = torch.quantile(log.flatten(1), torch.tensor(_RANKS, device=log.device), 1).T

@@ -99,6 +99,7 @@ def test_outcomes_group_mistakes_first(cards: list[report.Card]) -> None:
 
 def test_the_page_is_whole_and_harmless(written: Path) -> None:
     html = written.read_text()
+    assert "took the other side in its own words" in html and "own view is another" not in html
     assert "2 decided rightly, 2 wrongly, 1 left to a person" in html
     assert html.count("data:image/webp;base64,") == 2 * 5 + 1
     assert "http://" not in html and "https://" not in html and "<link" not in html

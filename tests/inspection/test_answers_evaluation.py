@@ -73,6 +73,7 @@ def test_rows_are_kept_and_taken_up(parts: Path, tmp_path: Path) -> None:
     assert len(lines) == 1 + len(whole) and [json.loads(line) for line in lines[1:]] == whole
     again = Scripted(faithful)
     assert run(parts, again, PLAN, out=out) == whole and again.prompts == []
+    assert evaluate(whole[:20])["folders"][0]["own_words"]["decision"]["n"] > 0  # other pictures' evidence is not there yet
     out.write_bytes(b"".join(lines[:40]) + lines[40][:25])
     taken_up = run(parts, again, PLAN, out=out)
 
