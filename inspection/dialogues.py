@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ _FOLLOWS: dict[str, str] = _FILE.pop("follow")
 
 WORDINGS: dict[str, tuple[str, ...]] = {topic: tuple(text.strip().splitlines()) for topic, text in _FILE.items()}
 """Wordings of each topic."""
+HELD_OUT: dict[str, tuple[str, ...]] = {
+    topic: tuple(one for one in some if zlib.crc32(one.encode()) % 10 == 0) for topic, some in WORDINGS.items()
+}
+"""A tenth of them, never trained on: how an answer fares in words that are new."""
+LEARNED: dict[str, tuple[str, ...]] = {
+    topic: tuple(one for one in some if one not in HELD_OUT[topic]) for topic, some in WORDINGS.items()
+}
 FOLLOW_UPS: dict[str, tuple[str, ...]] = {topic: tuple(text.strip().splitlines()) for topic, text in _FOLLOWS.items()}
 """Short ones that take what was said before for known."""
 KINDS: dict[str, tuple[str, int]] = {
@@ -66,14 +74,14 @@ class Turn:
     """As `inspection.questions.understand` says it."""
 
 
-def dialogue(evidence: Evidence, rng: np.random.Generator, count: int) -> list[Turn]:
-    """`count` turns on different topics while there are any, drawn by `SHARES`."""
+def dialogue(evidence: Evidence, rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Turn]:
+    """`count` turns on different topics while there are any, drawn by `SHARES`, in wordings to learn or in those held out."""
     topics, turns = list(SHARES), list[Turn]()
     while len(turns) < count:
         drawn = rng.choice(topics, min(count - len(turns), len(topics)), replace=False, p=list(SHARES.values()))
         for topic in map(str, drawn):
-            short = turns and topic in FOLLOW_UPS and rng.random() < FOLLOWED
-            wording = str(rng.choice((FOLLOW_UPS if short else WORDINGS)[topic]))
+            short = turns and not held_out and topic in FOLLOW_UPS and rng.random() < FOLLOWED
+            wording = str(rng.choice((FOLLOW_UPS if short else HELD_OUT if held_out else LEARNED)[topic]))
             turns.append(Turn(wording, answer(topic, understand(wording, "en"), evidence), KINDS[topic][0]))
     return turns
 

@@ -56,8 +56,12 @@ def train_lmm(
         made = train(
             kept, folder, config, schedule, tell=tell, device=device, threads=threads, log=folder / "log.jsonl", card=card
         )
-    views, words = made["views"]["after_words"], made["words"]
+    views, words, unheard = made["views"]["after_words"], made["words"]["all"], made["unheard"]["all"]
     table = [["on held-out products", "the model", "the expert"]]
     table += [[name, f"{views[name]:.3f}", f"{views[f'{name}_expert']:.3f}"] for name in ("decision", "auroc", "place")]
-    lines = [*columns(table), f"answers word for word: {words['all']:.0%}", f"{folder}: {made['seconds']} s"]
+    lines = [
+        *columns(table),
+        f"answers word for word: {words:.0%}; to wordings held out: {unheard:.0%}",
+        f"{folder}: {made['seconds']} s",
+    ]
     show({"folder": str(folder), **made}, as_json, lines)

@@ -107,7 +107,8 @@ def train(
         checkpoints.save(checkpoint, parameters, optimiser, state)
     spent = float(state["seconds"])
     start_words = perf_counter()
-    reader, unseen_reader = Reader(language, learned, s.turns, s.facts), Reader(language, unseen, s.turns, s.facts)
+    reader, heard = Reader(language, learned, s.turns, s.facts), Reader(language, unseen, s.turns, s.facts)
+    unheard = Reader(language, unseen, s.turns, s.facts, held_out=True)
     model.train()
     for step in range(state["step"], s.word_steps):
         loss = _step(step, s, model, reader, learned, optimiser, device)
@@ -115,13 +116,14 @@ def train(
         if (step + 1) % s.every == 0 or step + 1 == s.word_steps:
             now = spent + perf_counter() - start_words
             checkpoints.save(checkpoint, parameters, optimiser, {**state, "step": step + 1, "seconds": now})
-            right = judge_words(model, unseen_reader, 24, s.seed, device)
+            right = judge_words(model, unheard, 24, s.seed, device)
             note(stage="words", step=step + 1, loss=round(loss, 4), right=right)
     written = {
         **(card or {}),
         "settings": settings,
         "views": {**state["views"], "after_words": judge_views(model, unseen, device)},
-        "words": judge_words(model, unseen_reader, 160, s.seed + 1, device),
+        "words": judge_words(model, heard, 160, s.seed + 1, device),
+        "unheard": judge_words(model, unheard, 160, s.seed + 1, device),
         "products": len({record["product"] for record in learned.records}),
         "held_out_products": len({record["product"] for record in unseen.records}),
         "seconds": round(spent + perf_counter() - start_words),
@@ -129,7 +131,7 @@ def train(
         "torch": torch.__version__,
     }
     weights.save(folder, config, parameters, written)
-    note(stage="done", **{key: written[key] for key in ("views", "words", "seconds")})
+    note(stage="done", **{key: written[key] for key in ("views", "words", "unheard", "seconds")})
     return written
 
 

@@ -41,7 +41,15 @@ class Told(NamedTuple):
 
 
 def told(
-    record: dict[str, Any], presence: bool, place: str, size: str, amount: int, untold: bool, turns: int, rng: np.random.Generator
+    record: dict[str, Any],
+    presence: bool,
+    place: str,
+    size: str,
+    amount: int,
+    untold: bool,
+    turns: int,
+    rng: np.random.Generator,
+    held_out: bool = False,
 ) -> Told:
     """Facts and dialogue of a sample. The view on presence is the model's own; the rest is what the record bears.
 
@@ -49,7 +57,7 @@ def told(
     """
     evidence = replace(evidence_of(record), view=float(presence))
     if not untold:
-        return Told(facts(evidence), dialogue(evidence, rng, turns))
+        return Told(facts(evidence), dialogue(evidence, rng, turns, held_out=held_out))
     blind = replace(
         evidence,
         verdict=Verdict.REJECT if presence else Verdict.PASS,
@@ -60,7 +68,7 @@ def told(
     several = replace(blind, findings=tuple(_finding(n, place, size) for n in range(1, max(amount, 1) + 1)) if presence else ())
     found = list[Turn]()
     while len(found) < turns:
-        for turn in dialogue(blind, rng, turns):
+        for turn in dialogue(blind, rng, turns, held_out=held_out):
             if turn.kind == "count":
                 found.append(replace(turn, answer=answer("count", understand(turn.question, "en"), several)))
             elif turn.kind in _SEEN:
@@ -78,10 +86,10 @@ def _unnamed(said: str) -> str:
 
 
 class Reader:
-    """Makes batches of packed prompts, and the loss on them."""
+    """Makes batches of packed prompts, in wordings to learn or in those held out."""
 
-    def __init__(self, language: Language, samples: Samples, turns: int, facts_in_words: bool) -> None:
-        self.language, self.samples, self.turns = language, samples, turns
+    def __init__(self, language: Language, samples: Samples, turns: int, facts_in_words: bool, held_out: bool = False) -> None:
+        self.language, self.samples, self.turns, self._held_out = language, samples, turns, held_out
         self._untold = UNTOLD if facts_in_words else 1.0
 
     def branches(self, rows: Sequence[int], views: Views, rng: np.random.Generator) -> tuple[list[Branches], list[list[Turn]]]:
@@ -102,6 +110,7 @@ class Reader:
                 bool(rng.random() < self._untold),
                 self.turns,
                 rng,
+                self._held_out,
             )
             pieces = [self.language.pieces(SYSTEM, one.context, turn.question) for turn in one.turns]
             answers = [[*self.language.ids(turn.answer), self.language.end] for turn in one.turns]

@@ -12,7 +12,19 @@ from evidences import evidence, evidences, objections
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspection.dialogues import ACTIONS, FOLLOW_UPS, KINDS, REFUSALS, SHARES, TOLD, WORDINGS, answer, dialogue
+from inspection.dialogues import (
+    ACTIONS,
+    FOLLOW_UPS,
+    HELD_OUT,
+    KINDS,
+    LEARNED,
+    REFUSALS,
+    SHARES,
+    TOLD,
+    WORDINGS,
+    answer,
+    dialogue,
+)
 from inspection.evidence import Evidence, Verdict
 from inspection.grounding import STATED, Check
 from inspection.judge import hear
@@ -55,6 +67,15 @@ def test_wordings_are_many_and_each_stands_once() -> None:
     assert sum(map(len, FOLLOW_UPS.values())) >= 25
     assert set(WORDINGS) == set(KINDS) == set(SHARES) and set(FOLLOW_UPS) < set(KINDS)
     assert SHARES["direct"] == SHARES["inverted"] and abs(sum(SHARES.values()) - 1) < 1e-9
+
+
+def test_wordings_held_out_are_never_learned() -> None:
+    assert all(HELD_OUT[topic] and {*LEARNED[topic], *HELD_OUT[topic]} == set(WORDINGS[topic]) for topic in WORDINGS)
+    assert not {one for some in HELD_OUT.values() for one in some} & {one for some in LEARNED.values() for one in some}
+    asked = [turn.question for turn in dialogue(evidence(), np.random.default_rng(0), 400, held_out=True)]
+    assert set(asked) <= {one for some in HELD_OUT.values() for one in some} and len(set(asked)) > 60
+    learned = {one for some in (LEARNED, FOLLOW_UPS) for wordings in some.values() for one in wordings}
+    assert {turn.question for turn in dialogue(evidence(), np.random.default_rng(0), 400)} <= learned
 
 
 def test_no_wording_is_one_that_the_model_or_the_rules_are_judged_by() -> None:

@@ -175,7 +175,7 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(episodes: Path, tmp_pa
     assert one.config == NARROW and one.card["command"] == "kensor" and one.card["products"] == 4
     assert one.tensors.keys() == other.tensors.keys() and any(name.startswith("lora.") for name in one.tensors)
     assert all(torch.equal(value, other.tensors[name]) for name, value in one.tensors.items())
-    assert set(whole["words"]) >= {"all", "yes_no"} and whole["views"]["after_words"]["samples"] == 6
+    assert set(whole["words"]) & set(whole["unheard"]) >= {"all", "yes_no"} and whole["views"]["after_words"]["samples"] == 6
     assert [json.loads(line)["stage"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
         "views", "words", "words", "done",
     ]  # fmt: skip
