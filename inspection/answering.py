@@ -34,6 +34,8 @@ __all__ = [
 MAX_TOKENS = 48
 MAX_SENTENCES = 3
 """A reply is ended after so many: small models go round in circles."""
+MAX_REPLY = 2000
+"""Characters after which it is ended too: the check's time grows with their square, and a server may send what it likes."""
 Listener = Callable[[str, Any], None]
 """Called with `evidence` (list of items) and `text` (a checked unit); the units joined by a space are the answer."""
 
@@ -88,9 +90,10 @@ def answer(
         # closing: a listener that raises stops the generation
         with closing(engine.generate(prompt, max_tokens=MAX_TOKENS, **hears)) as pieces:
             for count, piece in enumerate(pieces, 1):
+                piece = piece[: MAX_REPLY - len(own)]
                 own += piece
                 deliver(check.feed(piece))
-                cut = count == MAX_TOKENS or check.sentences >= MAX_SENTENCES
+                cut = count == MAX_TOKENS or check.sentences >= MAX_SENTENCES or len(own) == MAX_REPLY
                 if cut:
                     break
     deliver(check.finish(cut=cut))
@@ -123,7 +126,7 @@ def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words")
     ]
     for f in e.findings[:5]:
         lines.append(f"The finding {f.id} is at the {f.place}.")
-        lines.append(f"The finding {f.id} is {band(f.area_pct)}: it covers {f.area_pct:.1f} % of the picture.")
+        lines.append(f"The finding {f.id} is {band(f.area_pct)}: it covers {percent(f.area_pct)} % of the picture.")
     lines += [f"The finding {one.finding} looks like {one.label}." for one in e.named if one.label]
     for name, limit in (("review", e.thresholds.review), ("reject", e.thresholds.reject)):
         if limit is not None:

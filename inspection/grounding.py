@@ -83,7 +83,8 @@ class ClaimSet:
             return True
         at = [f for f in pool if not claims.places or f.place in claims.places]
         return bool(at) and all(
-            {band(f.area_pct)} >= claims.bands and all(_rounds(f.area_pct, p) for p in claims.percents) for f in at
+            {band(f.area_pct)} >= claims.bands and all(float(p) > 0 and _rounds(f.area_pct, p) for p in claims.percents)
+            for f in at
         )
 
     def _bears_relation(self, side: int, which: str) -> bool:

@@ -192,7 +192,8 @@ def _verdict(sentence: str, e: Evidence) -> list[str]:
 
 def _figures(sentence: str, e: Evidence) -> list[str]:
     areas, t = [f.area_pct for f in e.findings], e.thresholds
-    bad = [f"{n} %" for n in re.findall(r"(\d+(?:\.\d+)?) ?(?:%|per ?cent)", sentence) if not any(_near(a, n) for a in areas)]
+    shares = re.findall(r"(\d+(?:\.\d+)?) ?(?:%|per ?cent)", sentence)
+    bad = [f"{n} %" for n in shares if not float(n) or not any(_near(a, n) for a in areas)]
     number = rf"\d+|{'|'.join(_COUNTS)}"
     counted = rf"\b({number}) (?:defects?|flaws?|findings?|regions?|anomal\w+)(?! (?:is|at the))"
     if not re.search("at the|in the|on the", sentence):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -136,5 +137,7 @@ class _Speaker:
 
 
 def percent(area_pct: float) -> str:
-    """A share of the picture's area as it is said: one decimal, three under a tenth of a per cent."""
-    return f"{area_pct:.1f}" if area_pct >= 0.1 else f"{area_pct:.3f}"
+    """A share of the picture's area as it is said: one decimal, three under a tenth of a per cent, more where those are zeros."""
+    if area_pct >= 0.1:
+        return f"{area_pct:.1f}"
+    return f"{area_pct:.{max(3, math.ceil(-math.log10(area_pct)))}f}" if area_pct > 0 else "0.000"

@@ -120,6 +120,11 @@ def stream(how: str) -> Iterator[bytes]:
     if how == "cut":
         yield chunk("There is ")
         return
+    if how == "gateway":
+        for word, finish in (("There is", ""), (" a defect.", "stop")):
+            choice = {"delta": {"content": word}, "finish_reason": finish}
+            yield b"data: " + json.dumps({"error": None, "choices": [choice]}).encode() + b"\n\n"
+        return
     if how == "cut-before":
         yield b": nothing yet\n\n"
         return

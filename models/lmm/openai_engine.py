@@ -107,6 +107,8 @@ class OpenAIEngine:
                             await self._read(response, heard)
                             return
                         failure = await self._refusal(response, body)
+                except httpx.ConnectTimeout as error:
+                    failure = self._lost(error, spoke)
                 except httpx.TimeoutException as error:
                     raise TimeoutError from error
                 except httpx.HTTPError as error:
@@ -143,7 +145,7 @@ class OpenAIEngine:
             return True
         try:
             said = json.loads(data)
-            if "error" in said:
+            if said.get("error"):
                 raise self._broken(f"it reported an error: {_worded(said)}")
             choice = said["choices"][0] if said["choices"] or part == "message" else {}
             text = (choice.get(part) or {}).get("content")
@@ -153,7 +155,7 @@ class OpenAIEngine:
             raise self._broken("its reply is no chat completion") from error
         if text:
             tell(text)
-        return choice.get("finish_reason") is not None
+        return bool(choice.get("finish_reason"))
 
     async def _refusal(self, response: httpx.Response, body: dict[str, Any]) -> EngineError | None:
         """What a status other than 200 means; `None` once the body asks otherwise."""

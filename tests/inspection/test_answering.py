@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -10,9 +11,9 @@ from evidences import evidence, evidences, objections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspection.answering import MAX_SENTENCES, answer, build_prompt
+from inspection.answering import MAX_REPLY, MAX_SENTENCES, answer, build_prompt
 from inspection.evidence import Evidence, Verdict
-from inspection.phrases import CATALOGUE, SHA256
+from inspection.phrases import CATALOGUE, SHA256, percent
 from inspection.questions import QuestionRefused, understand
 from models.lmm.prompt import Prompt
 
@@ -199,6 +200,29 @@ def test_a_listener_that_leaves_stops_the_engine() -> None:
 def test_what_follows_the_last_sentence_read_counts_for_nothing() -> None:
     got = answer(REJECT, "Is there a defect?", Parrot("Yes. There is one defect. It is at the top left. Unheard of."))
     assert (got.answer, got.grounding) == ("Yes. There is one defect. It is at the top left.", "grounded")
+
+
+@pytest.mark.parametrize("said", ["a" + "\N{NO-BREAK SPACE}" * 10**6 + "b", "and\t" * 10**6])
+def test_a_reply_without_an_end_is_cut(said: str) -> None:
+    start = time.process_time()
+    got = answer(REJECT, "Is there a defect?", Parrot(said))
+    assert time.process_time() - start < 2
+    assert len(got.own_words) <= MAX_REPLY and got.grounding == "replaced" and objections(got.answer, REJECT, 1) == []
+
+
+def test_a_defect_is_never_said_to_cover_nothing() -> None:
+    small = evidence(18.2, ("top left", 0.04))
+    assert "covers 0.040 %" in build_prompt(small, understand("How big is it?")).context
+    for share in ("0", "0.0"):
+        got = answer(small, "How big is it?", Parrot(f"It covers {share} % of the picture."))
+        assert got.grounding == "replaced" and "0.040 %" in got.answer
+        assert objections(f"It covers {share} % of the picture.", small, 0)
+
+
+@given(st.floats(1e-7, 100))
+def test_a_share_is_said_to_within_half_of_its_last_digit_and_is_no_zero(area: float) -> None:
+    said = percent(area)
+    assert float(said) > 0 and abs(float(said) - area) <= 0.5 * 10.0 ** -len(said.partition(".")[2]) + 1e-12
 
 
 def test_rambling_is_ended() -> None:

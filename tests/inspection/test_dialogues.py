@@ -80,7 +80,8 @@ def test_wordings_held_out_are_never_learned() -> None:
 
 def test_no_wording_is_one_that_the_model_or_the_rules_are_judged_by() -> None:
     trained = {_plain(one) for _, one in ALL}
-    judged = [*INSPECTION.glob("evaluation*.toml"), Path(__file__).with_name("test_questions.py")]
+    here = (Path(__file__).with_name(name) for name in ("test_questions.py", "adversarial.toml"))
+    judged = [*INSPECTION.glob("evaluation*.toml"), *here]
     for path in judged:
         assert not {_plain(line) for line in re.split(r"[\n\"]", path.read_text())} & trained - {""}, path.name
 

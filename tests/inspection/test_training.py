@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from inspection.dialogues import LEARNED
 from inspection.evidence import Verdict
 from inspection.training.samples import TrainingRefused, load
 from inspection.training.words import told
@@ -155,7 +156,9 @@ def test_told_samples_keep_to_the_record_but_for_presence(episodes: Path) -> Non
             assert "0.8 %" in turn.answer
 
 
-def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(episodes: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(
+    episodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Cut(Exception):
         pass
 
@@ -181,3 +184,6 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(episodes: Path, tmp_pa
     ]  # fmt: skip
     with pytest.raises(TrainingRefused, match="another training"):
         train(episodes, tmp_path / "cut", NARROW, Schedule(seed=1, view_steps=4, word_steps=2))
+    monkeypatch.setitem(LEARNED, "place", ("Where on earth is it?",))
+    with pytest.raises(TrainingRefused, match="another training"):
+        train(episodes, tmp_path / "cut", NARROW, schedule)

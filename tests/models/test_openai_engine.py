@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from chat_server import Seen, serving
 
+from models.lmm import openai_engine
 from models.lmm.errors import EngineError
 from models.lmm.openai_engine import OpenAIEngine
 from models.lmm.prompt import Picture, Prompt
@@ -64,6 +67,10 @@ def test_a_server_that_does_not_stream_is_understood(server: Seen) -> None:
     assert said(engine(server, "whole")) == "There is a defect."
 
 
+def test_an_error_of_null_and_an_empty_reason_to_finish_are_none(server: Seen) -> None:
+    assert said(engine(server, "gateway")) == "There is a defect."
+
+
 @pytest.mark.parametrize("model", ["recovers-429", "recovers-500", "recovers-503"])
 def test_what_may_go_well_is_tried_again(server: Seen, model: str) -> None:
     assert said(engine(server, model)) == "There is a defect."
@@ -116,6 +123,20 @@ def test_nobody_there() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     assert "does not answer: ConnectError" in str(fails(OpenAIEngine(address, "m", pause=0.01), "language_unavailable"))
+
+
+def test_a_host_that_takes_no_connection_is_tried_again_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_engine, "CONNECT", 0.2)
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # what does not fit into the backlog waits for an answer that never comes
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        address, start = f"http://127.0.0.1:{full.getsockname()[1]}/v1", time.monotonic()
+        failure = fails(OpenAIEngine(address, "m", pause=0.01), "language_unavailable")
+    assert "does not answer: ConnectTimeout" in str(failure) and time.monotonic() - start >= 3 * 0.2
 
 
 @pytest.mark.parametrize("model", ["never", "silent", "drips"])
