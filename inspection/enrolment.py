@@ -28,7 +28,7 @@ from inspection.normals import Normal, checked, distinct, odd, read
 from inspection.options import EnrolOptions, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from inspection.region import described
-from models.experts import TEMPLATE, FeaturesRefused, FitCancelled, load_expert, notes
+from models.experts import TEMPLATE, FeaturesRefused, FitCancelled, load_expert, notes, without_own
 from models.experts.patchcore import HELD
 
 _GOLDEN_SIDE = 512
@@ -56,9 +56,10 @@ def enroll(
     `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at. `extension` and `remarks` (extension.py) go
     into its options and before its warnings.
     `progress(stage, done, total)` over the stages `decode`, `choose` (backbone `auto`), `features`, `turn` (turns.py),
-    `coreset`, `selftest`, `refit`, `calibrate`, `golden`. The same pictures and options give the same recipe digest. Raises
-    EnrolmentRefused (no picture, bad pictures: each named in `details["bad"]`, all identical, options that do not fit, the
-    folder exists), Cancelled, models.catalog.CatalogError, OSError (disk); in every case nothing is left behind.
+    `coreset`, `selftest`, `refit`, `calibrate`, `odd` (of more than `HELD` pictures), `golden`. The same pictures and options
+    give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in `details["bad"]`, all
+    identical, options that do not fit, the folder exists), Cancelled, models.catalog.CatalogError, OSError (disk); in every
+    case nothing is left behind.
     """
     tell = progress or (lambda *_: None)
     stop = stopper(cancelled)
@@ -72,7 +73,7 @@ def enroll(
     if options.expert == "padim" and len(normals) < 2:
         raise EnrolmentRefused("PaDiM needs at least 2 different normal pictures; PatchCore takes 1.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    typicals: list[float] = []
+    typicals, further = list[float](), list[float]()
     known, table = Pictures.of(normals, limits), None
     try:
         if chooses(options):
@@ -96,6 +97,10 @@ def enroll(
                 scores, peaks = held_out(
                     options.expert, view, fit.features, state, options.seed, tell, cancelled, altered, typicals, fit.turns
                 )
+            if options.expert == "patchcore":
+                for score in without_own(fit.features, state, view=view, cancelled=cancelled):
+                    further.append(score)
+                    tell("odd", len(further), len(normals) - HELD)
     except FitCancelled as error:
         raise Cancelled("The enrolment was cancelled.") from error
     except FeaturesRefused as error:
@@ -104,7 +109,7 @@ def enroll(
     card = calibrate(scores[:held], peaks[:held], options.false_reject_rate, options.review_rate)
     card = replace(card, warnings=(*card.warnings, *notes(options.expert, state, len(normals))))
     seen = selftest.judge(scores[:held], copies, scores[held:], card.thresholds.reject)
-    warnings = [*remarks, *warnings, *card.warnings, *odd(normals, card.held_out_scores), *selftest.warnings(seen)]
+    warnings = [*remarks, *warnings, *card.warnings, *odd(normals, card.held_out_scores, further), *selftest.warnings(seen)]
     draft = Recipe(
         product=product,
         expert=options.expert,

@@ -18,7 +18,7 @@ import numpy as np
 
 from inspection.calibration import calibrate
 from inspection.choice import Pictures, choose, chooses
-from inspection.evidence import InspectionError, Verdict
+from inspection.evidence import Cancelled, EnrolmentRefused, InspectionError, Verdict
 from inspection.features import Features, Progress, features_file
 from inspection.fitting import Stop, as_fitted, fitted, held_out, stopper
 from inspection.image import Limits, Pixels, decode
@@ -27,7 +27,7 @@ from inspection.normals import checked, distinct
 from inspection.options import EnrolOptions, resolved, view_of
 from inspection.templates import Pair, pairs
 from inspection.verdict import decide
-from models.experts import TEMPLATE, View, load_expert
+from models.experts import TEMPLATE, FeaturesRefused, FitCancelled, View, load_expert
 from models.experts.patchcore import HELD
 
 FIGURES = (
@@ -110,7 +110,12 @@ def evaluate(
     """
     resolved(options)
     one = _by_choice if chooses(options) else _evaluate
-    return [one(folder, options, shots, seeds, progress or (lambda *_: None), cancelled) for folder in folders(directory)]
+    try:
+        return [one(folder, options, shots, seeds, progress or (lambda *_: None), cancelled) for folder in folders(directory)]
+    except FitCancelled as error:
+        raise Cancelled("The evaluation was cancelled.") from error
+    except FeaturesRefused as error:
+        raise EnrolmentRefused(f"The pictures cannot be enrolled: {error}.") from error
 
 
 def mean(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
@@ -222,7 +227,7 @@ def with_templates(folder: Path, tests: list[Sample]) -> tuple[list[Path], list[
 
 
 def masks_at(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | None]:
-    """Masks at the map's size; empty for normals, `None` for a defect without one."""
+    """Masks at the map's size; empty for normals, `None` for a defect without one. Raises FolderRefused for another size."""
     found: list[np.ndarray | None] = []
     for sample in tests:
         if not sample.defective:
@@ -230,7 +235,9 @@ def masks_at(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | No
         elif sample.mask is None:
             found.append(None)
         else:
-            pixels = decode(sample.mask.read_bytes()).pixels[..., 0]
+            pixels, seen = decode(sample.mask.read_bytes()).pixels[..., 0], sample.pixels().shape[:2]
+            if pixels.shape != seen:
+                raise FolderRefused(f"{sample.mask} is {pixels.shape[::-1]} pixels, its picture {seen[::-1]}.")
             found.append(np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_NEAREST)) > 0)
     return found
 

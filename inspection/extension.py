@@ -110,7 +110,8 @@ def extend(
         pixels = (read(normal.source, limits).pixels for normal in normals)
         with features_file(pixels, len(normals), before.expert, view, folder.parent, tell, stop, region) as features:
             copies = selftest.plan([n.pixels_sha256 for n in normals], "extension", _EACH)
-            spoilt = selftest.painted(copies, lambda at: read(normals[at].source, limits).pixels, _whole(region, normals[0].seen))
+            inside, most = _whole(region, normals[0].seen), None if view.tile else selftest.SIDE
+            spoilt = selftest.painted(copies, lambda at: read(normals[at].source, limits).pixels, inside, most)
             with features_file(
                 spoilt, len(copies), before.expert, view, folder.parent, tell, stop, region, "selftest"
             ) as painted:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Literal
 
 from inspection import calibration, verdict
-from inspection.evidence import ImageUnusable, Outcome, RecipeRefused, Thresholds, Verdict
+from inspection.evidence import ImageUnusable, InspectionError, Outcome, RecipeRefused, Thresholds, Verdict
 from inspection.findings import find, map_stats
 from inspection.gate import look
 from inspection.image import Limits, Pixels, decode
@@ -60,7 +60,9 @@ class Inspector:
         if check:
             try:
                 inspector.check_golden(folder)
-            except ImageUnusable as error:  # arrays that are not finite
+            except RecipeRefused:
+                raise
+            except (InspectionError, ValueError, LookupError) as error:  # no picture, or arrays that are not finite
                 raise RecipeRefused(f"The recipe cannot score its own golden pictures: {error}") from error
         return inspector
 

@@ -124,13 +124,15 @@ def twins(thumbs: Sequence[Pixels]) -> list[tuple[int, int]]:
     return found
 
 
-def odd(normals: Sequence[Normal], held_out_scores: Sequence[float]) -> list[str]:
-    """Normals whose held-out scores are far over what the others' bound allows, by rank, at most fifty.
+def odd(normals: Sequence[Normal], held_out_scores: Sequence[float], further: Sequence[float] = ()) -> list[str]:
+    """Normals whose scores are far over what the others' bound allows, by rank, at most fifty.
+
+    `further`: scores of those after the ones held out, by the expert fitted on all, its memory bank without their own patches.
 
     The bound is for one in a thousand, or one in ten enrolments where the normals are many. Several odd ones raise it for each
     other, so the first g are left out together, for the largest g whose last still lies over the bound of the rest.
     """
-    scores = np.asarray(held_out_scores)
+    scores = np.array([*held_out_scores, *further])
     order, rate = np.argsort(-scores), min(ODD_RATE, 0.1 / max(len(scores), 1))
     for count in range(min(ODD_MOST, max(len(scores) // 10, 1)), 0, -1):
         if len(scores) - count < 3:
@@ -139,7 +141,8 @@ def odd(normals: Sequence[Normal], held_out_scores: Sequence[float]) -> list[str
         if scores[order[count - 1]] > limit:
             named = [f"{rank}. {normals[at].name} (score {scores[at]:.3g})" for rank, at in enumerate(order[:count].tolist(), 1)]
             asked = f"the others' bound is {limit:.3g}; look whether they are good, and leave out those that are not"
-            return [f"Odd among {len(scores)} normals, by rank ({asked}): {some(named, 10)}."]
+            rest = f" Of {len(further)} only their own patches were left out of the bank: their rank is rough." if further else ""
+            return [f"Odd among {len(scores)} normals, by rank ({asked}): {some(named, 10)}.{rest}"]
     return []
 
 

@@ -102,11 +102,11 @@ def view_of(options: EnrolOptions, shapes: Sequence[tuple[int, int]]) -> View:
 
 
 def region_of(mask: np.ndarray, view: View, shapes: Sequence[tuple[int, int]]) -> Region:
-    """A mask `[H, W]` (not 0: look here) of the pictures' own size, brought to the map's.
+    """A mask `[H, W]` (not 0: look here) of the pictures' own size, where there are any, brought to the map's.
 
     Raises EnrolmentRefused for a mask of another size than every picture, or one that leaves nothing to look at.
     """
-    if mask.shape not in shapes:
+    if shapes and mask.shape not in shapes:
         heights, widths = zip(*shapes, strict=True)
         raise EnrolmentRefused(
             f"The region's mask is {mask.shape[1]} × {mask.shape[0]} pixels; the pictures are {max(widths)} × {max(heights)}.",

@@ -104,10 +104,20 @@ def judge(normal: Sequence[float], copies: Sequence[Copy], scores: Sequence[floa
 
 def warnings(test: SelfTest) -> tuple[str, ...]:
     """What a person should know, as sentences."""
-    if not test.kinds or test.kinds[0].auroc >= BLIND:
+    if not test.kinds:
         return ()
-    over = test.kinds[0]
-    blind = ", ".join(f"{seen.kind} ({seen.auroc:.2f})" for seen in sorted(test.kinds[1:], key=_auroc) if seen.auroc < BLIND)
+    over, *each = sorted(test.kinds, key=_rank)
+    if over.auroc >= BLIND:
+        unseen = ", ".join(f"{seen.kind} ({seen.low:.2f} to {seen.high:.2f})" for seen in each if seen.high < BLIND)
+        if not unseen:
+            return ()
+        return (
+            (
+                f"This expert cannot see defects of these kinds here: {unseen}, the 90 % intervals of their AUROC over "
+                f"{each[0].copies} painted ones each. All kinds together reach {over.auroc:.2f}."
+            ),
+        )
+    blind = ", ".join(f"{seen.kind} ({seen.auroc:.2f})" for seen in each if seen.auroc < BLIND)
     return (
         (
             f"This expert cannot see defects of these kinds here: {blind}. Painted ones, from subtle to strong, are told from "
@@ -117,8 +127,9 @@ def warnings(test: SelfTest) -> tuple[str, ...]:
     )
 
 
-def _auroc(seen: Seen) -> float:
-    return seen.auroc
+def _rank(seen: Seen) -> tuple[bool, float]:
+    """`all` first, then the worst seen."""
+    return seen.kind != "all", seen.auroc
 
 
 def _seen(normal: Sequence[float], kind: str, scores: Sequence[float], reject: float | None) -> Seen:

@@ -39,10 +39,18 @@ __all__ = [
     "held_out",
     "load_expert",
     "notes",
+    "without_own",
 ]
 
 KINDS = ("patchcore", "padim", "reference", "zeroshot")
 REGION = "region"
+_TYPES = {
+    "float16": ("features",),
+    "float32": ("memory_bank", "second_bank", "mean", "precision", "fellow", "scale", "share"),
+    "float64": ("units",),
+    "int32": ("source", "second_source", "index"),
+    "uint8": ("pictures", REGION, TEMPLATE),
+}
 
 
 def extractor(
@@ -92,6 +100,10 @@ def check_view(kind: str, view: View) -> None:
         from models.experts.cells import check_size as whole_cells
 
         whole_cells(backbones.spec(view.backbone), view.input)
+    if kind == "padim":
+        from models.experts import padim
+
+        padim.check_size(backbones.spec(view.backbone), view.input)
 
 
 def working_size(kind: str, backbone: str, sides: Sequence[int]) -> int:
@@ -220,12 +232,36 @@ def held_out(
     if kind == "padim":
         from models.experts import padim
 
-        return padim.held_out(features, state, layout=layout, copies=copies)
+        return padim.held_out(features, state, layout=layout, copies=copies, cancelled=cancelled)
     if kind == "zeroshot":
         from models.experts import rarity
 
         return rarity.held_out(features, state, layout=layout, copies=copies)
     raise _unknown(kind)
+
+
+def without_own(
+    features: Sequence[Floats], state: Mapping[str, np.ndarray], *, view: View, cancelled: Cancelled | None = None
+) -> Iterator[float]:
+    """PatchCore's raw score of each normal picture that `held_out` leaves out, in order, by the bank without its rows.
+
+    One search each and no refit: to tell odd pictures by, and nothing else. Raises FitCancelled.
+    """
+    from models.experts import patchcore
+    from models.experts.fused import BANKS, SOURCES, UNITS, Fusion, Half
+    from models.experts.layout import Layout
+
+    region = state.get(REGION)
+    if len(view.halves) == 1:
+        layout = Layout(view, region)
+        found = patchcore.without_own(features, state["memory_bank"], state["source"], cancelled)
+        return (layout.pooled(distances) for distances in found)
+    fusion, units = Fusion(view, region), state[UNITS].tolist()
+    both = [
+        patchcore.without_own(Half(features, fusion, half), state[bank], state[source], cancelled)
+        for half, (bank, source) in enumerate(zip(BANKS, SOURCES, strict=True))
+    ]
+    return (sum(fusion.pooled(one, half) / units[half] for half, one in enumerate(pair)) for pair in zip(*both, strict=True))
 
 
 def notes(kind: str, state: Mapping[str, np.ndarray], normals: int) -> tuple[str, ...]:
@@ -253,10 +289,14 @@ def load_expert(
     """A fitted expert ready to score: the line's runtime, or anomalib's own models in torch (the GPU's path and the oracle).
 
     `source`: the `extractor` of this kind and view where one stands already; else one is made.
-    Raises ValueError for an unknown kind, a state of another shape than the view's features, or a view the runtime cannot take.
+    Raises ValueError for an unknown kind, a state of other types or shapes than a fit's on the view's features, or a view the
+    runtime cannot take; KeyError where an array is missing.
     """
     if kind not in KINDS:
         raise _unknown(kind)
+    for name, array in state.items():
+        if name not in _TYPES.get(array.dtype.name, ()):
+            raise ValueError(f"no expert's arrays hold {array.dtype} as {name}")
     region, template = state.get(REGION), state.get(TEMPLATE) if kind == "padim" else None
     if kind == "reference":
         from models.experts.cells import Cells
@@ -273,8 +313,10 @@ def load_expert(
         if runtime == "torch":
             raise ValueError(f"{view.backbone} runs on the line's runtime alone: name one backbone")
         check_view(kind, view)
+        _check_arrays(kind, state, view)
         return Fused(state, source or extractor(kind, view, region, threads), Fusion(view, region), threads)
-    layout, width = Layout(view, region), backbones.spec(view.backbone).width
+    layout = Layout(view, region)
+    _check_arrays(kind, state, view, layout.count)
     if runtime == "torch":
         whole = view.tile is None and region is None and template is None
         if not whole or kind == "zeroshot" or view.precision != "float32":
@@ -286,7 +328,6 @@ def load_expert(
     if kind == "patchcore":
         from models.experts.patchcore import PatchCore
 
-        _fits(state["memory_bank"].shape[1] == width, view.backbone)
         return PatchCore(state, source, layout, threads)
     if kind == "zeroshot":
         from models.experts.rarity import Rarity
@@ -294,7 +335,6 @@ def load_expert(
         return Rarity(state, source, layout)
     from models.experts.padim import Padim
 
-    _fits(len(state["mean"]) == layout.count and state["index"].max() < width, view.backbone)
     return Padim(state, source, layout)
 
 
@@ -302,6 +342,19 @@ def _unknown(kind: str) -> ValueError:
     return ValueError(f"unknown expert {kind!r}: one of {', '.join(KINDS)}")
 
 
-def _fits(holds: bool, backbone: str) -> None:
+def _check_arrays(kind: str, state: Mapping[str, np.ndarray], view: View, patches: int = 0) -> None:
+    """Raise ValueError for a memory bank or Gaussians of other shapes than the view's features give."""
+    widths, holds = [backbones.spec(name).width for name in backbones.members(view.backbone)], True
+    if kind == "patchcore":
+        from models.experts.fused import BANKS, SOURCES
+
+        for width, bank, source in zip(widths, BANKS, SOURCES, strict=False):
+            rows = state[source].shape
+            holds = holds and len(rows) == 1 and state[bank].shape == (*rows, width)
+    elif kind == "padim":
+        index, dims = state["index"], state["index"].size
+        shapes = [state[name].shape for name in ("mean", "precision", "index")]
+        holds = dims > 0 and shapes == [(patches, dims), (patches, dims, dims), (dims,)]
+        holds = holds and bool(((index >= 0) & (index < widths[0])).all())
     if not holds:
-        raise ValueError(f"the expert's arrays were not made from {backbone}'s features at this picture size")
+        raise ValueError(f"the expert's arrays were not made from {view.backbone}'s features at this picture size")

@@ -185,9 +185,7 @@ class Fused(FromFeatures):
     kind = "patchcore"
 
     def __init__(self, state: Mapping[str, np.ndarray], extractor: Extractor, fusion: Fusion, threads: int = 1) -> None:
-        """Raises ValueError for arrays that were not made from these backbones' features."""
-        if any(state[name].shape[1:] != (width,) for name, (_, width) in zip(BANKS, fusion.shapes, strict=True)):
-            raise ValueError("the expert's arrays were not made from the features of these backbones")
+        """Raises ValueError for units that no fit gives."""
         if state[UNITS].shape != (len(BANKS),) or not (np.isfinite(state[UNITS]) & (state[UNITS] > 0)).all():
             raise ValueError("the expert's units are no two positive numbers")
         self._state = {name: np.ascontiguousarray(array) for name, array in state.items()}

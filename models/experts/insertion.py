@@ -14,6 +14,8 @@ from models.experts.fused import BANKS, SOURCES, UNITS, Fusion, Half, HalfCopies
 from models.experts.layout import Layout
 
 FOLDS = 10
+BUDGET_MIB = 512
+"""Of new patches beyond the covering radius, in float32: three times as much is held while they are chosen from."""
 
 
 class Inserted(NamedTuple):
@@ -78,7 +80,7 @@ def insert(
 ) -> Inserted:
     """Put the patches of new pictures, `[P, D]` each, into a PatchCore state: `grown`, and what its distances say.
 
-    `copies` are altered new pictures, to be scored only. Raises FeaturesRefused, FitCancelled.
+    `copies` are altered new pictures, to be scored only. Raises as `grown`.
     """
     found = grown(
         features, state["memory_bank"], state["source"],
@@ -116,16 +118,21 @@ def insert_fused(
 
 def _inserted(state: State, parts: Sequence[Grown], raw: Callable[[Sequence[Floats]], RawScore]) -> Inserted:
     count = len(parts[0].before)
-    seen = {at: raw([part.left[at] for part in parts]) for at in parts[0].left}
+
+    def without_map(distances: Sequence[Floats]) -> tuple[float, float, Floats]:
+        one = raw(distances)
+        return one.score, float(one.map.max()), one.patches  # a tiled map has 13 MB
+
+    seen = {at: without_map([part.left[at] for part in parts]) for at in parts[0].left}
     return Inserted(
         state=state,
         rows=np.asarray(sum(part.rows for part in parts)),
         radius=parts[0].radius,
         uncovered=sum(part.uncovered for part in parts),
-        scores=[seen[at].score for at in range(count)],
-        peaks=[float(seen[at].map.max()) for at in range(count)],
-        patches=[seen[at].patches for at in range(count)],
-        altered=[seen[at].score for at in range(count, len(seen))],
+        scores=[seen[at][0] for at in range(count)],
+        peaks=[seen[at][1] for at in range(count)],
+        patches=[seen[at][2] for at in range(count)],
+        altered=[seen[at][0] for at in range(count, len(seen))],
         before=[raw([part.before[at] for part in parts]).score for at in range(count)],
     )
 
@@ -144,9 +151,10 @@ def grown(
 ) -> Grown:
     """Patches of new pictures join a bank, farthest first, until all lie within its covering radius.
 
-    That is the radius of the bank's first `coreset` rows, which the fit chose. The bank grows to at most `most` rows; the new
-    ones' `source` counts from `first`. Held-out distances: for each of at most ten folds of the new pictures the insertion is
-    done anew without them (decision 0003 says why taking their rows out afterwards would not do).
+    That is the radius of the bank's first `coreset` rows, which the fit chose; of a bank that kept every patch, picture after
+    picture, it is 0. The bank grows to at most `most` rows; the new ones' `source` counts from `first`. Held-out distances: for
+    each of at most ten folds of the new pictures the insertion is done anew without them (decision 0003 says why taking their
+    rows out afterwards would not do). Raises FeaturesRefused (also over `BUDGET_MIB`), FitCancelled.
     """
     from models.experts.coreset import farthest_first  # numba: a second to import, needed only here
 
@@ -154,8 +162,11 @@ def grown(
         if cancelled is not None and cancelled():
             raise FitCancelled("the insertion was cancelled")
 
-    radius, search, room = covering_radius(bank[:coreset]), Bank(bank), max(0, most - len(bank))
-    distances, far = [], []
+    search, room = Bank(bank), max(0, most - len(bank))
+    patches = len(features[0])
+    complete = coreset % patches == 0 and bool((source[:patches] == source[0]).all())  # a coreset's pictures are mixed
+    radius = 0.0 if complete else covering_radius(bank[:coreset])
+    distances, far, held = [], [], 0
     for one in features:
         look()
         one = checked(one)
@@ -163,22 +174,28 @@ def grown(
             raise FeaturesRefused(f"features of {one.shape[1]} dimensions for a memory bank of {bank.shape[1]}")
         distances.append(search.nearest(one)[0])
         far.append(one[distances[-1] > radius])
-    patches, standing = np.concatenate(far), np.concatenate([one[one > radius] for one in distances])
+        held += far[-1].nbytes
+        if held > BUDGET_MIB << 20:
+            raise FeaturesRefused(
+                f"what is new in the first {len(far)} of {len(features)} pictures is over {BUDGET_MIB} MiB: enroll anew with all "
+                "pictures, or add fewer at once"
+            )
+    new, standing = np.concatenate(far), np.concatenate([one[one > radius] for one in distances])
     owner = np.repeat(np.arange(len(far), dtype=np.int32), [len(one) for one in far])
 
     def chosen(among: NDArray[np.int64]) -> NDArray[np.int64]:
         if not room or not len(among):
             return among[:0]
-        part = patches[among]
+        part = new[among]
         return among[farthest_first(part, room, seed=seed, standing=standing[among], enough=radius, cancelled=cancelled)[0]]
 
-    everyone = np.arange(len(patches))
+    everyone = np.arange(len(new))
     rows = chosen(everyone)
     apart: dict[int, Floats] = {}
     for fold in np.array_split(np.random.default_rng(seed).permutation(len(far)), min(FOLDS, len(far))):
         others = everyone[~np.isin(owner, fold)]
         kept = rows if len(others) == len(everyone) else chosen(others)
-        beside = Bank(patches[kept]) if len(kept) else None
+        beside = Bank(new[kept]) if len(kept) else None
         for number in fold:
             for at, one in numbered(features, copies, number):
                 look()
@@ -187,11 +204,11 @@ def grown(
                     left = np.minimum(left, beside.nearest(one)[0])
                 apart[at] = left
     uncovered = 0
-    if len(patches):
-        reach = np.minimum(standing, Bank(patches[rows]).nearest(patches)[0]) if len(rows) else standing
+    if len(new):
+        reach = np.minimum(standing, Bank(new[rows]).nearest(new)[0]) if len(rows) else standing
         uncovered = int((reach > radius * (1 + 1e-5)).sum())
     return Grown(
-        bank=np.concatenate([bank, patches[rows]]),
+        bank=np.concatenate([bank, new[rows]]),
         source=np.concatenate([source, (first + owner[rows]).astype(np.int32)]),
         rows=np.bincount(owner[rows], minlength=len(far)),
         radius=radius,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from math import isqrt
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.backbones import BackboneSpec
 from models.experts.base import (
     TEMPLATE,
     Cancelled,
@@ -34,6 +36,18 @@ DIMS = 100
 BATCH = 16
 FLOOR = 0.1  # ridge beside the shrinkage: share of the mean variance over all positions
 TINY = 1e-12
+BUDGET_MIB = 2048
+"""Of a fit: 640 px at a stride of 8 take 1,953, and all usual sizes less; more would leave a machine of 4 GiB nothing."""
+
+
+def check_size(spec: BackboneSpec, size: int) -> None:
+    """Raise ValueError for a picture size whose fit, 4 × 8·P·d² bytes, passes `BUDGET_MIB`."""
+    most = spec.stride * isqrt((BUDGET_MIB << 20) // (32 * min(DIMS, spec.width) ** 2))
+    if size > most:
+        raise ValueError(
+            f"a PaDiM fit on {spec.name} at {size} pixels a side takes more than {BUDGET_MIB / 1024:g} GiB of memory: "
+            f"take an image size of at most {most}"
+        )
 
 
 class _Moments(NamedTuple):
@@ -126,15 +140,28 @@ def _shrinkage(n: int, trace: Doubles, squares: Doubles, d: int) -> tuple[Double
 
 
 def held_out(
-    features: Sequence[Floats], state: Mapping[str, np.ndarray], *, layout: Layout, copies: Copies = ()
+    features: Sequence[Floats],
+    state: Mapping[str, np.ndarray],
+    *,
+    layout: Layout,
+    copies: Copies = (),
+    cancelled: Cancelled | None = None,
 ) -> Iterator[tuple[int, RawScore]]:
     """The number of each normal picture and copy, and its score against the Gaussians of the others, as if fitted without it.
 
     Exact, shrinkage included, without a refit: one eigendecomposition per position, then a rank-one downdate per picture.
     Nothing for fewer than three: of two, the other alone has no covariance, and the two distances would be one and the same.
+    Raises FitCancelled.
     """
     index = state["index"]
-    moments = _moments(checked(one)[:, index] for one in features)
+
+    def chosen() -> Iterator[Floats]:
+        for one in features:
+            if cancelled is not None and cancelled():
+                raise FitCancelled("the held-out scores were cancelled")
+            yield checked(one)[:, index]
+
+    moments = _moments(chosen())
     if moments is None or moments.pictures < 3:
         return
     n, mean, scatter = moments

@@ -165,6 +165,26 @@ def held_out(
                 yield at, found(left, one, sure)
 
 
+def without_own(
+    features: Sequence[Floats], bank: Floats, source: NDArray[np.int32], cancelled: Cancelled | None = None
+) -> Iterator[Floats]:
+    """The distances `[P]` of each picture after the first `HELD`, which `held_out` leaves out, by the bank without its rows.
+
+    No coreset is chosen anew, so they are only near what holding out would give. Raises FitCancelled.
+    """
+    if len(features) <= HELD:
+        return
+    whole = Bank(bank)
+    for number in range(HELD, len(features)):
+        if cancelled is not None and cancelled():
+            raise FitCancelled("the calibration was cancelled")
+        distances, row = whole.nearest(features[number])
+        own, others = source[row] == number, bank[source != number]
+        if len(others):  # a bank of few rows may hold no other's
+            distances[own] = [np.linalg.norm(others - patch, axis=1).min() for patch in features[number][own]]
+        yield distances
+
+
 def joined(features: Sequence[Floats], turned: Copies) -> tuple[Sequence[Floats], NDArray[np.int32]]:
     """Pictures' features with those of turned copies after them, and the number of the picture that each shows."""
     owner = np.array([*range(len(features)), *(number for number, _ in turned)], np.int32)

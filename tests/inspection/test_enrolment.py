@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def test_none_or_identical_pictures_are_refused(normals: list[bytes], tmp_path: 
         EnrolOptions(coreset=float("nan")),
         EnrolOptions(image_size=8),
         EnrolOptions(image_size=100_000),
+        EnrolOptions(expert="padim", image_size=2048),
         EnrolOptions(seed=-1),
         EnrolOptions(backbone="dinov2_vits14", image_size=225),
     ],
@@ -176,9 +178,25 @@ def test_of_many_pictures_some_are_held_out_whatever_their_order(
     told: list[tuple[str, int, int]] = []
     recipe = enroll(normals, tmp_path / "a", product="x", options=chosen, progress=lambda *step: told.append(step))
     assert recipe.calibration.n == 6 and len(recipe.normals) == 12
-    assert told[-5][0] == "calibrate" and told[-5][1] == told[-5][2] == 6 + recipe.self_test.kinds[0].copies
+    copies = recipe.self_test.kinds[0].copies
+    assert [step for step in told if step[0] == "calibrate"][-1] == ("calibrate", 6 + copies, 6 + copies)
+    assert [step for step in told if step[0] == "odd"] == [("odd", n, 6) for n in range(1, 7)]
+    assert not any("Odd among" in warning for warning in recipe.warnings)
     again = enroll(normals[::-1], tmp_path / "b", product="x", options=chosen)
     assert again.normals == recipe.normals and again.calibration == recipe.calibration
+
+
+def test_a_defective_picture_is_named_though_it_is_not_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (enrolment, fitting, patchcore):
+        monkeypatch.setattr(module, "HELD", 10)
+    pictures = [part(n) for n in range(24)] + [part(50, "stain")]
+    chosen = EnrolOptions(coreset=300, image_size=128, backbone="efficientnet_lite0")
+    names = [f"part{n}" for n in range(24)] + ["stained"]
+    recipe = enroll(pictures, tmp_path / "r", product="x", options=chosen, names=names)
+    assert recipe.normals.index(hashlib.sha256(pictures[-1]).hexdigest()) >= 10
+    [odd] = [warning for warning in recipe.warnings if warning.startswith("Odd among 25 normals")]
+    assert "1. stained (score" in odd and "part" not in odd and "Of 15 only their own patches were left out" in odd
+    assert recipe.calibration.n == 10
 
 
 def test_defects_score_over_normals(made: tuple[Path, Recipe]) -> None:

@@ -10,6 +10,7 @@ from drawn_parts import png
 
 from inspection.drawn import drawn
 from inspection.evaluation import FIGURES, FolderRefused, evaluate, folders, mean
+from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.options import EnrolOptions
 
 
@@ -60,3 +61,29 @@ def test_folders_that_are_none_are_refused(parts: Path, tmp_path: Path) -> None:
 def test_a_mean_skips_what_a_folder_lacks() -> None:
     rows = [dict.fromkeys(FIGURES, 1.0), {**dict.fromkeys(FIGURES, 0.0), "aupro": None}]
     assert mean(rows)["image_auroc"] == 0.5 and mean(rows)["aupro"] == 1.0
+
+
+def test_a_draw_that_cannot_be_enrolled_says_why(parts: Path) -> None:
+    with pytest.raises(EnrolmentRefused, match="cannot be enrolled: PaDiM needs at least two"):
+        evaluate(parts, EnrolOptions(expert="padim", image_size=64), shots=1)
+    told: list[str] = []
+    with pytest.raises(Cancelled):
+        evaluate(parts, EnrolOptions(image_size=64), progress=lambda stage, *_: told.append(stage), cancelled=lambda: bool(told))
+
+
+@pytest.mark.parametrize("looks", [17, 18, 19])  # after the features' own, a look of the fit
+def test_an_evaluation_can_be_cancelled_while_it_fits(parts: Path, looks: int) -> None:
+    left = iter(range(looks))
+    with pytest.raises(Cancelled):
+        evaluate(parts, EnrolOptions(image_size=64), cancelled=lambda: next(left, None) is None)
+
+
+def test_a_mask_of_another_size_than_its_picture_is_named(tmp_path: Path) -> None:
+    pixels, mask = drawn(3, 70, "missing", size=128)
+    for n in range(3):
+        write(tmp_path / f"cap/train/good/{n}.png", drawn(3, n, size=128)[0])
+    write(tmp_path / "cap/test/good/0.png", drawn(3, 50, size=128)[0])
+    write(tmp_path / "cap/test/missing/0.png", pixels)
+    write(tmp_path / "cap/ground_truth/missing/0_mask.png", np.repeat(mask[:64, :, None] * np.uint8(255), 3, 2))
+    with pytest.raises(FolderRefused, match=r"0_mask\.png is \(128, 64\) pixels, its picture \(128, 128\)"):
+        evaluate(tmp_path, EnrolOptions(image_size=64))

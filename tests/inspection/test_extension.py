@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inspection import extension, inspector
+from inspection import extension, inspector, selftest
 from inspection import recipe as recipes
 from inspection.drawn import drawn
 from inspection.enrolment import enroll
@@ -151,6 +151,19 @@ def test_a_region_is_kept(tmp_path: Path) -> None:
         assert made.options["extension"]["refitted"] == (name == "anew")
         kept, was = (arrays(tmp_path / at, one)["region"] for at, one in ((name, made), ("old", old)))
         assert (kept == was).all()
+
+
+def test_a_tiled_recipe_grows_and_its_copies_keep_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiled = EnrolOptions(image_size=32, tile=64, coreset=200)
+    old = enroll([part(n) for n in range(LEAST)], tmp_path / "old", product="cap", options=tiled)
+    batch = [part(100 + n, light=1.2) for n in range(3)]
+    made = extend(tmp_path / "old", batch, tmp_path / "new", created_at=DATE)
+    assert made.view == old.view and made.tile == 32 and not made.options["extension"]["refitted"]
+    assert made.options["extension"]["inserted"] > 0 and made.self_test.kinds[0].copies == 26
+    monkeypatch.setattr(selftest, "SIDE", 40)
+    assert extend(tmp_path / "old", batch, tmp_path / "again", created_at=DATE).sha256 == made.sha256
+    fresh = part(200, light=1.2)
+    assert Inspector.load(tmp_path / "new").inspect(fresh).raw_score < Inspector.load(tmp_path / "old").inspect(fresh).raw_score
 
 
 def test_bad_pictures_and_a_parent_that_does_not_hold(

@@ -6,9 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -149,6 +151,71 @@ def test_the_line_imports_no_training_library(made: Made, tmp_path: Path) -> Non
         [sys.executable, "-c", script, str(made[0]), str(tmp_path / "p.png")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def forged(made: Made, folder: Path, change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Path:
+    """A recipe with other arrays, its digests made anew."""
+    source, recipe = made
+    files = {name: (source / name).read_bytes() for name in recipe.files}
+    state = recipes.arrays(source, recipe)
+    arrays = {name: np.ascontiguousarray(array) for name, array in {**state, **change(state)}.items()}
+    recipes.save(folder, recipe, {**files, recipes.ARRAYS[recipe.expert]: tensor_bytes(arrays)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gaussians(normals: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("padim") / "r"
+    return folder, enroll(normals[:3], folder, product="cap", options=EnrolOptions(expert="padim", image_size=64))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {"memory_bank": state["memory_bank"].astype(np.float64)},
+        lambda state: {"memory_bank": state["memory_bank"].astype(np.float16)},
+        lambda state: {"memory_bank": state["memory_bank"][:, :, None]},
+        lambda state: {"memory_bank": state["memory_bank"].ravel()},
+        lambda state: {"memory_bank": state["memory_bank"][:0], "source": state["source"][:0]},
+        lambda state: {"source": state["source"][1:]},
+        lambda state: {"source": state["source"].astype(np.int64)},
+        lambda state: {"region": np.ones((224, 224), np.float32)},
+        lambda state: {"mean": state["source"]},
+        lambda state: {"payload": np.zeros(4, np.float32)},
+    ],
+)
+def test_malformed_memory_banks_are_refused_at_load(made: Made, tmp_path: Path, change: Any) -> None:
+    with pytest.raises(RecipeRefused, match="do not fit its expert"):
+        Inspector.load(forged(made, tmp_path / "r", change), check=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {"index": state["index"] - state["index"][0] - 1},
+        lambda state: {"index": state["index"] + 100},
+        lambda state: {"index": state["index"].astype(np.float32)},
+        lambda state: {"index": state["index"][:0], "mean": state["mean"][:, :0], "precision": state["precision"][:, :0, :0]},
+        lambda state: {"index": state["index"][None]},
+        lambda state: {"precision": state["precision"][:, :, 0]},
+        lambda state: {"precision": state["precision"][:1]},
+        lambda state: {"precision": state["precision"].astype(np.float64)},
+        lambda state: {"mean": state["mean"][:, :1]},
+        lambda state: {"mean": state["mean"].astype(np.float16)},
+    ],
+)
+def test_malformed_gaussians_are_refused_at_load(gaussians: Made, tmp_path: Path, change: Any) -> None:
+    Inspector.load(forged(gaussians, tmp_path / "same", lambda _: {}))
+    with pytest.raises(RecipeRefused, match="do not fit its expert"):
+        Inspector.load(forged(gaussians, tmp_path / "r", change), check=False)
+
+
+def test_a_golden_picture_that_is_none_is_the_recipes_fault(gaussians: Made, tmp_path: Path) -> None:
+    folder, recipe = gaussians
+    files = {name: (folder / name).read_bytes() for name in recipe.files}
+    recipes.save(tmp_path / "forged", recipe, {**files, "golden/normal1.png": b"text"})
+    with pytest.raises(RecipeRefused, match="cannot score its own golden pictures"):
+        Inspector.load(tmp_path / "forged")
 
 
 def test_arrays_that_are_not_finite_are_the_recipes_fault(made: Made, tmp_path: Path) -> None:

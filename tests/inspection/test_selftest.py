@@ -81,6 +81,25 @@ def test_what_is_not_seen_is_named() -> None:
     assert selftest.warnings(judge([1.0, 2.0, 3.0], copies, [9.0] * 3, None)) == ()
 
 
+def test_a_kind_that_is_surely_not_seen_is_named_though_the_rest_is() -> None:
+    copies = [Copy(n, kind, 0) for kind in KINDS for n in range(4)]
+    normal, unsure = [float(n) for n in range(1, 13)], [20.0, 20.0, 2.5, 0.5]
+    told = {"crack": [0.5, 3.5, 5.5, 6.5], "hole": unsure}
+    test = judge(normal, copies, [score for kind in KINDS for score in told.get(kind, [20.0] * 4)], None)
+    over, kinds = test.kinds[0], {one.kind: one for one in test.kinds}
+    assert over.auroc > 0.8 and kinds["crack"].high < 0.8 and kinds["hole"].auroc < 0.8 <= kinds["hole"].high
+    [warning] = selftest.warnings(test)
+    crack = kinds["crack"]
+    assert warning.startswith(
+        f"This expert cannot see defects of these kinds here: crack ({crack.low:.2f} to {crack.high:.2f}), the 90 %"
+    )
+    assert warning.endswith(f"All kinds together reach {over.auroc:.2f}.")
+    assert not any(kind in warning for kind in KINDS if kind != "crack")
+    told["crack"] = unsure
+    again = judge(normal, copies, [score for kind in KINDS for score in told.get(kind, [20.0] * 4)], None)
+    assert selftest.warnings(again) == ()
+
+
 def test_nothing_is_said_where_nothing_can_be_held_out(normals: list[bytes], tmp_path: Path) -> None:
     two = enroll(normals[:2], tmp_path / "two", product="cap", options=LITE)
     assert two.self_test.kinds == () and "too few normal pictures" in two.self_test.note

@@ -113,6 +113,8 @@ def test_left_out_parts_are_left_out(engine: MyriadEngine) -> None:
         for name in ((), ("instructor",), ("tokenizer",), ("tokenizer", "instructor"), ("vision",)):
             engine.ablate(name)
             counts[name] = sum(token < 0 for token in engine.tokens(prompt))
+        blind = replace(prompt, sight=None)
+        assert not [token for token in engine.tokens(blind) if token < 0] and engine.view is None
     finally:
         engine.ablate(())
     queries, whole = engine.config.queries, 12 + engine.config.prompt_tokens + engine.config.queries

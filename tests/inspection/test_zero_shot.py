@@ -63,6 +63,22 @@ def test_a_recipe_without_any_picture_marks_defects_and_passes_nothing(tmp_path:
     assert again.sha256 == recipe.sha256
 
 
+def test_a_recipe_without_any_picture_looks_in_its_region_alone(tmp_path: Path) -> None:
+    mask = np.zeros((256, 256), np.uint8)
+    mask[:128] = 255
+    recipe = enroll([], tmp_path / "r", product="cap", options=ZERO, region=mask)
+    assert recipe.options["region"]["share"] == 0.5
+    inspector, pixels = Inspector.load(tmp_path / "r"), drawn(3, 0)[0].copy()
+    kept = inspector.score(pixels)
+    assert (kept.map[112:] == 0).all() and kept.map[:112].max() > 0
+    pixels[160:200, 100:140] = 255
+    assert inspector.score(pixels).score == pytest.approx(kept.score)
+    pixels[40:80, 100:140] = 255
+    assert inspector.score(pixels).score != pytest.approx(kept.score)
+    with pytest.raises(EnrolmentRefused, match="holds no patch"):
+        enroll([], tmp_path / "none", product="cap", options=ZERO, region=np.zeros((256, 256), np.uint8))
+
+
 def test_normal_pictures_set_limits_and_the_mark_stays() -> None:
     rng = np.random.default_rng(0)
     features = [rng.normal(0, 1, (16, 384)).astype(np.float32) for _ in range(8)]

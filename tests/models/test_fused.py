@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inspection.drawn import drawn
 from models import backbones, catalog
-from models.experts import FeaturesRefused, View, extractor, fit, held_out, load_expert, patchcore
+from models.experts import FeaturesRefused, View, extractor, fit, held_out, load_expert, patchcore, without_own
 from models.experts.base import Floats, State
 from models.experts.fused import BANKS, SOURCES, USUAL, Fusion, lead, per_patch, unit
 from models.experts.tiles import prepared
@@ -133,14 +133,31 @@ def test_what_cannot_look_together_is_refused(view: View, features: list[Floats]
         {"units": np.array([1.0, np.nan])},
         {"units": np.ones(3)},
         {"second_bank": state["memory_bank"]},
+        {"second_bank": state["second_bank"].astype(np.float64)},
+        {"second_source": state["second_source"][1:]},
     ]
     for change in damaged:
-        with pytest.raises(ValueError, match=r"units|features of these"):
+        with pytest.raises(ValueError, match=r"units|fused's features|float64 as second_bank"):
             load_expert("patchcore", {**state, **change}, view)
     with pytest.raises(FeaturesRefused, match=r"not finite|NaN"):
         load_expert("patchcore", state, view).score_features(np.full_like(features[0][None], np.nan))
     with pytest.raises(FeaturesRefused):
         fit("patchcore", [], view=VIEW)
+
+
+def test_a_picture_beyond_those_held_out_is_scored_by_both_banks_without_its_own_rows(
+    features: list[Floats], state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patchcore, "HELD", COUNT - 2)
+    fusion, found = Fusion(VIEW), list(without_own(features, state, view=VIEW))
+    assert len(found) == 2
+    for number, score in enumerate(found, COUNT - 2):
+        expected = 0.0
+        for half, (bank, source) in enumerate(zip(BANKS, SOURCES, strict=True)):
+            rows = state[bank][state[source] != number]
+            gaps = np.linalg.norm(fusion.part(features[number], half)[:, None] - rows, axis=2).min(1)
+            expected += gaps.max() / state["units"][half]
+        assert score == pytest.approx(expected, rel=1e-4)
 
 
 def test_int8_is_for_the_transformer_alone() -> None:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.experts import FeaturesRefused, FitCancelled, View
+from models.experts import FeaturesRefused, FitCancelled, View, insertion
 from models.experts.base import State
 from models.experts.coreset import BATCH, farthest_first
-from models.experts.insertion import covering_radius, insert
+from models.experts.fused import BANKS, SOURCES, Fusion, fit_fused
+from models.experts.insertion import covering_radius, insert, insert_fused
 from models.experts.layout import Layout
 from models.experts.patchcore import fit_patchcore
 
@@ -104,3 +105,44 @@ def test_a_coreset_that_ends_with_a_batch_takes_no_row_twice() -> None:
     points = np.repeat(np.random.default_rng(0).normal(size=(BATCH, 5)).astype(np.float32), 2, 0)
     picks, reached = farthest_first(points, 100, seed=0)
     assert len(np.unique(points[picks], axis=0)) == len(picks) == BATCH and reached == 0
+
+
+@pytest.mark.parametrize("coreset", [2, 4])  # pictures: a bank that grew before keeps its first rows' meaning
+def test_a_bank_of_all_patches_takes_in_all_that_is_new(coreset: int) -> None:
+    state, new = fitted(4, rows=10_000), drawn(3, 5, 1.0)
+    found = insert([*new, drawn(4)[1]], state, layout=LAYOUT, coreset=49 * coreset, most=10_000, first=4)
+    assert len(state["memory_bank"]) == 4 * 49 and found.radius == 0
+    assert found.rows.tolist() == [49, 49, 49, 0] and found.uncovered == 0
+    assert nearest(np.concatenate(new), found.state["memory_bank"]).max() == 0
+    full = insert(new, state, layout=LAYOUT, coreset=49 * coreset, most=4 * 49 + 30, first=4)
+    assert full.rows.sum() == 30 and full.uncovered == 3 * 49 - 30
+
+
+def test_a_coreset_as_large_as_some_pictures_keeps_its_radius() -> None:
+    found = insert(drawn(2, 5), fitted(12, rows=98), layout=LAYOUT, coreset=98, most=10_000, first=12)
+    assert found.radius > 1 and found.rows.sum() < 98
+
+
+def test_complete_banks_of_backbones_that_look_together_take_in_all_that_is_new() -> None:
+    fusion, rng = Fusion(View.square("fused", 64)), np.random.default_rng(0)
+    length = sum(patches * width for patches, width in fusion.shapes)
+    *known, new = (rng.normal(size=(1, length)).astype(np.float32) for _ in range(3))
+    state = fit_fused(known, fusion, rows=10_000, seed=0)
+    counts = [len(state[name]) for name in BANKS]
+    assert counts == [2 * patches for patches, _ in fusion.shapes]
+    found = insert_fused([new, known[0]], state, fusion=fusion, coreset=counts, most=[10_000, 10_000], first=2)
+    assert found.radius == 0 and found.uncovered == 0
+    for half, (bank, source) in enumerate(zip(BANKS, SOURCES, strict=True)):
+        old = counts[half]
+        assert found.state[source][old:].tolist() == [2] * fusion.shapes[half][0]
+        assert nearest(fusion.part(new, half), found.state[bank][old:]).max() == 0
+    assert found.scores[0] > 0 and found.scores[1] == 0
+
+
+def test_more_that_is_new_than_the_budget_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insertion, "BUDGET_MIB", 1)
+    each = 49 * 20 * 4
+    state, pictures = fitted(), drawn(1 + 2**20 // each, 5, 30.0)
+    insert(pictures[:-1], state, layout=LAYOUT, coreset=120, most=130, first=12)
+    with pytest.raises(FeaturesRefused, match=f"first {len(pictures)} of {len(pictures)} pictures .* enroll anew"):
+        insert(pictures, state, layout=LAYOUT, coreset=120, most=130, first=12)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.experts import FeaturesRefused, View, fit, held_out
-from models.experts.padim import FLOOR, fit_padim
+from models import backbones
+from models.experts import FeaturesRefused, FitCancelled, View, check_view, fit, held_out
+from models.experts.padim import BUDGET_MIB, FLOOR, fit_padim
 from models.runtime import anomaly_map
 
 
@@ -109,3 +110,25 @@ def test_a_copy_is_scored_as_its_original_by_a_refit_without_it() -> None:
     for at, (original, copy) in enumerate(copies, 6):
         refit = fit("padim", [one for i, one in enumerate(features) if i != original], dims=10)
         np.testing.assert_allclose(scored[at].patches.ravel(), distances(refit, copy), rtol=1e-4)
+
+
+@pytest.mark.parametrize("looks", [1, 4])
+def test_the_pass_before_the_held_out_scores_can_be_cancelled(looks: int) -> None:
+    features, left = drawn(6), iter(range(looks))
+    state = fit("padim", features, dims=8)
+    view = View.square("efficientnet_lite0", 32)
+    with pytest.raises(FitCancelled):
+        next(held_out("padim", features, state, view=view, cancelled=lambda: next(left, None) is None))
+    assert next(left, None) is None
+
+
+@pytest.mark.parametrize(("backbone", "most"), [("efficientnet_lite0", 648), ("dinov2_vits14", 1134)])
+def test_a_size_whose_fit_would_not_find_the_memory_is_refused_naming_the_largest(backbone: str, most: int) -> None:
+    spec = backbones.spec(backbone)
+    rows, columns = spec.grid(most)
+    assert 32 * rows * columns * 100**2 <= BUDGET_MIB << 20 < 32 * (rows + 1) * (columns + 1) * 100**2
+    for size in (448, most):
+        check_view("padim", View.square(backbone, size))
+    with pytest.raises(ValueError, match=f"2 GiB of memory: take an image size of at most {most}"):
+        check_view("padim", View.square(backbone, most + spec.stride))
+    check_view("patchcore", View.square(backbone, most + spec.stride))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.experts import FeaturesRefused, FitCancelled, View, fit, held_out, load_expert, patchcore
+from models.experts import FeaturesRefused, FitCancelled, View, fit, held_out, load_expert, patchcore, without_own
 from models.experts.coreset import farthest_first
 from models.experts.patchcore import fit_patchcore
 
@@ -268,6 +268,25 @@ def test_of_many_pictures_the_first_are_held_out_in_few_folds(monkeypatch: pytes
     assert raws[7].score == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 60, 6000])
+def test_pictures_beyond_those_held_out_are_scored_without_their_own_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchcore, "HELD", 110)
+    features = drawn(125, patches=49)
+    features[120][5] += 9
+    state, view = fit("patchcore", features, rows=rows), View.square("efficientnet_lite0", 56)
+    scores = list(without_own(features, state, view=view))
+    assert len(scores) == 15
+    for number in (110, 120, 124):
+        others = state["memory_bank"][state["source"] != number]
+        others = others if len(others) else state["memory_bank"]
+        expected = np.linalg.norm(features[number][:, None] - others, axis=2).min(1).max()
+        assert scores[number - 110] == pytest.approx(expected, rel=1e-4)
+    assert np.argmax(scores) == 10
+    assert list(without_own(features[:110], state, view=view)) == []
+    with pytest.raises(FitCancelled):
+        list(without_own(features, state, view=view, cancelled=lambda: True))
+
+
 def test_progress_rises_through_all_chunks_and_folds() -> None:
     seen: list[tuple[int, int]] = []
     features = drawn(120, patches=300, width=64)
@@ -279,7 +298,8 @@ def test_progress_rises_through_all_chunks_and_folds() -> None:
 def test_a_picture_of_many_patches_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     features = drawn(5)
     state, view = fit("patchcore", features[:4], rows=30), View.square("efficientnet_lite0", 56)
-    expert = load_expert("patchcore", {**state, "memory_bank": np.resize(state["memory_bank"], (30, 152))}, view)
+    bank = {"memory_bank": np.resize(state["memory_bank"], (30, 152)), "source": np.resize(state["source"], 30)}
+    expert = load_expert("patchcore", bank, view)
     asked = np.random.default_rng(0).normal(0, 1, (1, 49, 152)).astype(np.float32)
     (whole,) = expert.score_features(asked)
     monkeypatch.setattr(patchcore, "SEARCHED", 10)
