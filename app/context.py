@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from anyio import CapacityLimiter
+
 from app import engines
 from app.db import migrate
 from app.db.engine import BadAddress, Database
@@ -23,10 +25,16 @@ from inspection.image import Limits
 
 DECODED = 2
 """Pictures decoded at once outside the pool: one of 100 megapixels takes up to a gigabyte, and forty threads serve."""
+ASKING = 128
+"""Questions in threads at once: more than the engines' queues hold, so that they say which is refused."""
 
 
 class Answerer(Protocol):
     """What answers questions: blocks until it has; called from a thread."""
+
+    def admit(self, engine: str = "builtin") -> None:
+        """Raise `Busy` where one more question would be refused."""
+        ...
 
     def answer(
         self,
@@ -79,7 +87,9 @@ class Context:
     encoder: Encoder
     drift: Watch = field(default_factory=Watch)
     decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
-    """Held while a picture is in memory decoded, outside the pool."""
+    """Held while a picture is decoded outside the pool."""
+    asking: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(ASKING))
+    """Threads that wait for answers: not those that serve, or a slow engine would hold every request."""
 
     @classmethod
     def open(cls, settings: Settings, answerer: Answerer | None = None) -> Context:

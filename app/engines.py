@@ -29,6 +29,11 @@ def check(settings: Settings, name: str) -> None:
     raise Invalid(f"There is no engine `{name[:100]}`; there is {known}.", code="unknown_engine", engines=list(settings.engines))
 
 
+def longest(settings: Settings) -> float:
+    """Seconds that no answer takes: a turn waited for, then loaded, said and given up twice, by the slowest engine."""
+    return 3 * (LOADING + settings.engine_timeout)
+
+
 def opened(settings: Settings) -> Language:
     """What answers questions, as the settings have it. Nothing is loaded or reached before the first question."""
     others: dict[str, Remote] = {}

@@ -115,13 +115,18 @@ def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
     return 500, "internal_error", "Something unforeseen happened; the request id finds it in the log.", {}
 
 
-def envelope(request: Request, error: BaseException) -> JSONResponse:
-    """Any error as `{code, message, request_id, details}`."""
+def reported(error: BaseException, request_id: str) -> tuple[int, str, str, dict[str, Any]]:
+    """As `describe`; what is no client's fault is logged, where the request id finds it."""
     status, code, message, details = describe(error)
-    request_id = request.scope.get("kensor.request_id", "")
     if status >= 500:
         reason = str(error).strip().partition("\n")[0]
         log.error("request %s: %s: %s", request_id, code, reason, exc_info=error if status == 500 else None)
+    return status, code, message, details
+
+
+def envelope(request: Request, error: BaseException) -> JSONResponse:
+    """Any error as `{code, message, request_id, details}`."""
+    status, code, message, details = reported(error, request.scope.get("kensor.request_id", ""))
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

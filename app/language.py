@@ -105,7 +105,11 @@ class LanguageProcess:
             raise LanguageUnavailable("the language model's process is closed")
         deadline = time.monotonic() + self._patience
         while True:
-            message = self._next(child, deadline, progress)
+            try:
+                message = self._next(child, deadline, progress, self._patience)
+            except LanguageTimeout:  # it hangs: the next question starts another
+                self._drop()
+                raise
             if message["event"] == "ready":
                 self.name, self.sha256, child.ready = message["name"], message["sha256"], True
                 return child
@@ -121,7 +125,7 @@ class LanguageProcess:
         try:
             child.send(request)
             while True:
-                message = self._next(child, deadline, progress)
+                message = self._next(child, deadline, progress, self._timeout)
                 if message["event"] == "text":
                     yield message["text"]
                     continue
@@ -136,7 +140,7 @@ class LanguageProcess:
             if not over and child is self._child:
                 self._cancel(child)
 
-    def _next(self, child: _Child, deadline: float, progress: Progress) -> dict[str, Any]:
+    def _next(self, child: _Child, deadline: float, progress: Progress, limit: float) -> dict[str, Any]:
         while True:
             left = deadline - time.monotonic()
             try:
@@ -144,7 +148,7 @@ class LanguageProcess:
                 break
             except queue.Empty:
                 if left <= POLL:
-                    raise LanguageTimeout("the language model took too long", timeout_s=self._timeout) from None
+                    raise LanguageTimeout("the language model took too long", timeout_s=limit) from None
                 progress(None)
         if message is None:
             self._drop()
@@ -156,7 +160,7 @@ class LanguageProcess:
         deadline = time.monotonic() + self._grace
         try:
             child.send({"cancel": True})
-            while self._next(child, deadline, lambda stage: None)["event"] not in ("done", "error"):
+            while self._next(child, deadline, lambda stage: None, self._grace)["event"] not in ("done", "error"):
                 pass
         except LanguageUnavailable:  # died, or deaf
             self._drop()
@@ -255,6 +259,10 @@ class Language:
         listening = _Listening(self._engines[engine], on_event)
         return answering.answer(evidence, question, listening, language=language, on_event=on_event)
 
+    def admit(self, engine: str = "builtin") -> None:
+        """Raises `LanguageBusy` where one more question would be refused, `LanguageUnavailable` once closed."""
+        self._engines[engine].turns.admit()
+
     def close(self) -> None:
         """End the language models' processes."""
         for engine in self._engines.values():
@@ -270,6 +278,8 @@ class Remote(Protocol):
     def sha256(self) -> str: ...
     @property
     def wants(self) -> Wants: ...
+    @property
+    def turns(self) -> Turns: ...
     def generate(
         self, prompt: Prompt, *, max_tokens: int = 64, progress: Progress | None = None
     ) -> Generator[str, None, None]: ...

@@ -41,6 +41,14 @@ class Turns:
         """Those being served and those waiting, in order."""
         self.closed = False
 
+    def admit(self) -> None:
+        """Raises at once what `turn` would: `LanguageBusy`, `LanguageUnavailable`."""
+        with self._line:
+            if self.closed:
+                raise LanguageUnavailable("the language model's process is closed")
+            if len(self.tickets) >= self._limit:
+                raise LanguageBusy("too many questions are waiting for the language model", retry_after=5)
+
     @contextmanager
     def turn(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
         """Wait for one's turn. `waiting` is called meanwhile; what it raises gives the place up.
@@ -48,10 +56,7 @@ class Turns:
         Raises `LanguageBusy`, `LanguageTimeout`, `LanguageUnavailable`."""
         ticket, until = object(), time.monotonic() + self._patience
         with self._line:
-            if self.closed:
-                raise LanguageUnavailable("the language model's process is closed")
-            if len(self.tickets) >= self._limit:
-                raise LanguageBusy("too many questions are waiting for the language model", retry_after=5)
+            self.admit()
             self.tickets.append(ticket)
         try:
             while not self._mine(ticket):

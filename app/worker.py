@@ -47,7 +47,7 @@ class Worker:
                     purged = time.monotonic()
                     with self.ctx.database.write() as session:
                         idempotency.purge(session)
-                        questions.abandon(session)
+                        questions.abandon(session, self.ctx.settings)
                 if not self.once():
                     self.stop.wait(self.ctx.settings.poll_seconds)
             except UNAVAILABLE:

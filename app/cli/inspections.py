@@ -110,12 +110,18 @@ def ask(
     if (inspection is None) == (product is None or image is None):
         raise typer.BadParameter("give --inspection ID, or --product P with --image FILE")
     body = checked(QuestionIn, question=question, engine=engine)
-    with record() as ctx:
+    with record() as ctx, bar() as progress:
+        task = progress.add_task("ask", total=None)
+
+        def hear(kind: str, value: Any) -> None:
+            if kind != "waiting":
+                progress.update(task, description=f"load {value}" if kind == "loading" else "answer", refresh=True)
+
         engines.check(ctx.settings, engine)  # before a picture is inspected for it
         if inspection is None:
             assert product is not None and image is not None
             inspection = inspections.inspect(ctx, product, image.read_bytes(), InspectFields(), caller)["id"]
-        answer = questions.ask(ctx, inspection, body, caller)
+        answer = questions.ask(ctx, inspection, body, caller, hear)
     lines = [answer["answer"], f"  ({answer['grounding']}, {answer['kind']}, about inspection {inspection})"]
     if answer["own_words"] != answer["answer"]:
         lines.append(f"  the model's own words: {answer['own_words']}")

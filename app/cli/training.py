@@ -36,6 +36,8 @@ def train_lmm(
     as_json: Json = False,
 ) -> None:
     """Train the multimodal model's own parts, on products that are drawn, cut from photographs, or given as folders."""
+    import torch
+
     from inspection import datacard
     from inspection.episodes import generate
     from inspection.products import products
@@ -46,6 +48,10 @@ def train_lmm(
         config = Config(placement=placed(placement), vision=vision)
     except ValueError as error:
         raise Refused(str(error), "unknown_placement") from error
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # before hours go into episodes
+        raise Refused(f"There is no device {device!r} here: {str(error).splitlines()[0]}", "unknown_device") from error
     kept = episodes or folder.with_name(f"{folder.name}-episodes")
     catalogue = products(normals or ())
     datacard.begin(kept, catalogue, seed)

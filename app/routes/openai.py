@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from app.context import Context
 from app.dependencies import Ctx, Operator, Read, Viewer
-from app.errors import describe, openai_error
+from app.errors import openai_error, reported
 from app.routes import STREAM
 from app.routes.telling import Events, following, told, whole
 from app.schemas.openai import ChatIn, Choice, Completion, Models, Said
@@ -52,7 +52,8 @@ async def complete(body: ChatIn, request: Request, ctx: Ctx, caller: Operator) -
     first = await following(request, events, ("text",))  # an error before the first word has a status of its own
     frame = {"id": f"chatcmpl-{question_id}", "object": "chat.completion.chunk", "created": made, "model": body.model}
     counted = body.stream_options is not None and body.stream_options.include_usage
-    chunks = _chunks(frame, first, events, chat if counted else None, inspection)
+    request_id = request.scope.get("kensor.request_id", "")
+    chunks = _chunks(frame, first, events, chat if counted else None, inspection, request_id)
     return StreamingResponse(chunks, media_type="text/event-stream", headers=STREAM)
 
 
@@ -79,6 +80,7 @@ async def _chunks(
     events: Events,
     counted: Chat | None,
     inspection: str,
+    request_id: str,
 ) -> AsyncIterator[bytes]:
     async with aclosing(events):
         delta: dict[str, Any] = {"role": "assistant", "content": ""}
@@ -90,8 +92,9 @@ async def _chunks(
                 yield _data({**frame, "choices": [_choice({"content": f"{gap}{value}"})]})
                 gap = " "
             elif kind == "error":
-                status, code, message, _ = describe(value)
-                yield _data({"error": openai_error(status, code, message)})
+                status, code, message, details = reported(value, request_id)
+                problem = {"code": code, "message": message, "request_id": request_id, "details": details}
+                yield _data({**problem, "error": openai_error(status, code, message)})
                 return
             elif kind == "done":
                 yield _data({**frame, "choices": [_choice({}, "stop")], "kensor": {**value, "inspection_id": inspection}})

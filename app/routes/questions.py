@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from app.context import Context
 from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer, Write
-from app.errors import describe
+from app.errors import reported
 from app.routes import STREAM, After, Limit, event
 from app.routes.telling import told, whole
 from app.schemas.common import Page
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1", tags=["questions"])
 
 @router.post("/inspections/{inspection_id}/questions", status_code=201, response_model=AnswerOut)
 async def ask(inspection_id: RowId, body: QuestionIn, request: Request, ctx: Ctx, caller: Operator) -> Response:
-    """Ask about an inspection. `stream`: server-sent events `evidence`, `text`…, `done` (the whole answer) or `error`."""
+    """Ask about an inspection. `stream`: server-sent events `evidence`, `loading`…, `text`…, `done` or `error`."""
     question_id = await run_in_threadpool(questions.open_question, ctx, inspection_id, body, caller)
     if body.stream:
         request_id = request.scope.get("kensor.request_id", "")
@@ -38,7 +38,7 @@ async def _events(ctx: Context, question_id: str, request_id: str) -> AsyncItera
     async with aclosing(told(ctx, question_id)) as events:
         async for kind, value in events:
             if kind == "error":
-                _, code, message, details = describe(value)
+                _, code, message, details = reported(value, request_id)
                 value = {"code": code, "message": message, "request_id": request_id, "details": details}
             yield event(kind, _plain(value))
 

@@ -88,14 +88,14 @@ def promote(
     product: ProductName,
     number: Number,
     ctx: Ctx,
-    session: Write,
     caller: Engineer,
     body: Annotated[PromoteIn | None, Body()] = None,
 ) -> RecipeView:
     """Judge by this recipe from now on. It is loaded first: one whose digests or golden scores do not hold is refused."""
-    recipes.verify(ctx, product, number)
-    row = recipes.promote(session, product, number, caller.name, force=body is not None and body.force)
-    return RecipeView.model_validate(recipes.view(row, product, number))
+    recipes.verify(ctx, product, number)  # it may take longer than a verdict waits for the database
+    with ctx.database.write() as session:
+        row = recipes.promote(session, product, number, caller.name, force=body is not None and body.force)
+        return RecipeView.model_validate(recipes.view(row, product, number))
 
 
 @router.post(":rollback")

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from app.context import Context
@@ -42,7 +42,7 @@ async def told(ctx: Context, question_id: str) -> Events:
             last = ("error", error)
         loop.call_soon_threadsafe(heard.put_nowait, last)
 
-    task = asyncio.ensure_future(run_in_threadpool(work))
+    task = asyncio.ensure_future(to_thread.run_sync(work, limiter=ctx.asking))
     _RUNNING.add(task)
     task.add_done_callback(_RUNNING.discard)
     try:

@@ -13,7 +13,7 @@ class TextPart(BaseModel):
     """Words."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ImageUrl(BaseModel):
@@ -36,7 +36,7 @@ class Message(BaseModel):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: Text | list[Part] | None = None
 
 
 class StreamOptions(BaseModel):

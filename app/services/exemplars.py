@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -22,6 +23,8 @@ MOST = 1000
 """Labelled findings of one product."""
 NAMED = 3
 """Findings of one inspection that are named: the strongest."""
+Whose = TypeVar("Whose")
+log = logging.getLogger("kensor")
 
 
 class Seen(NamedTuple):
@@ -112,6 +115,22 @@ def features(ctx: Context, wanted: Sequence[Seen]) -> list[np.ndarray]:
     return [ctx.encoder.kept(_key(one), lambda one=one: _look(ctx, one)) for one in wanted]  # type: ignore[misc]
 
 
+def present(ctx: Context, wanted: Iterable[tuple[Whose, Seen]]) -> Iterator[tuple[Whose, Seen, np.ndarray]]:
+    """Each with what it looks like, without those whose picture or map the store lost."""
+    lost = 0
+    try:
+        for whose, one in wanted:
+            try:
+                look = features(ctx, [one])[0]
+            except NotFound:
+                lost += 1
+                continue
+            yield whose, one, look
+    finally:  # also where no more is wanted
+        if lost:
+            log.warning("findings left out since the store lost their picture or map: %d", lost)
+
+
 def looked_at(ctx: Context, one: Seen) -> bool:
     """Whether a finding's feature is at hand."""
     return ctx.encoder.knows(_key(one))
@@ -133,28 +152,35 @@ def _look(ctx: Context, one: Seen) -> np.ndarray:
 def _known(ctx: Context, rows: Sequence[Exemplar]) -> list[domain.Exemplar]:
     """Exemplars with their features; those that other weights made, or none yet, are made now and kept."""
     today = domain.made_by()
-    for row in rows:
-        if row.feature is not None and row.made_by == today:
-            continue
-        with ctx.database.read() as session:
-            at, finding = _finding(session, None, row.inspection_id, row.finding)
-        row.feature, row.made_by = _bytes(features(ctx, [Seen(at.image_sha256, at.map_sha256, finding)])[0]), today
+    stale = [row for row in rows if row.feature is None or row.made_by != today]
+    for row, _, look in present(ctx, ((row, _seen(ctx, row)) for row in stale)):
+        row.feature, row.made_by = _bytes(look), today
         with ctx.database.write() as session:
             kept = queries.get(session, row.id)
             if kept is not None:
                 kept.feature, kept.made_by = row.feature, row.made_by
-    return [domain.Exemplar(row.id, row.label, row.image_sha256, _array(row)) for row in rows]
+    return _ready(rows)
+
+
+def _seen(ctx: Context, row: Exemplar) -> Seen:
+    with ctx.database.read() as session:
+        at, finding = _finding(session, None, row.inspection_id, row.finding)
+    return Seen(at.image_sha256, at.map_sha256, finding)
+
+
+def _ready(rows: Sequence[Exemplar]) -> list[domain.Exemplar]:
+    today = domain.made_by()
+    ready = [row for row in rows if row.feature is not None and row.made_by == today]
+    return [domain.Exemplar(row.id, row.label, row.image_sha256, _array(row)) for row in ready]
 
 
 def _tested(rows: Sequence[Exemplar]) -> dict[str, int] | None:
-    today = domain.made_by()
-    ready = [row for row in rows if row.feature is not None and row.made_by == today]
-    voters = [domain.Exemplar(row.id, row.label, row.image_sha256, _array(row)) for row in ready if row.pool == "exemplar"]
-    tests = [row for row in ready if row.pool == "test"]
+    voters = _ready([row for row in rows if row.pool == "exemplar"])
+    tests = _ready([row for row in rows if row.pool == "test"])
     if not voters or not tests:
         return None
-    names = [domain.name(row.finding, _array(row), voters).label for row in tests]
-    right = sum(name == row.label for name, row in zip(names, tests, strict=True))
+    names = [domain.name(one.id, one.feature, voters).label for one in tests]
+    right = sum(name == one.label for name, one in zip(names, tests, strict=True))
     return {"n": len(tests), "named": sum(name is not None for name in names), "right": right}
 
 

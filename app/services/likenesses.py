@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from app.context import Context
 from app.db.queries import inspections as queries
@@ -29,9 +30,9 @@ def of(ctx: Context, row: Inspection, found: Sequence[Finding]) -> Likeness | No
     for one, theirs in past:
         seen = Seen(one.image_sha256, one.map_sha256, theirs[0])
         (known if exemplars.looked_at(ctx, seen) else fresh).append((one, seen))
-    chosen = known + fresh[:NEW]
     try:
-        own, *others = exemplars.features(ctx, [Seen(row.image_sha256, row.map_sha256, found[0]), *(seen for _, seen in chosen)])
+        own = exemplars.features(ctx, [Seen(row.image_sha256, row.map_sha256, found[0])])[0]
+        looks = [*exemplars.present(ctx, known), *islice(exemplars.present(ctx, fresh), NEW)]
     except CatalogError:  # counts and places can still be told
         return None
     alike = [
@@ -40,9 +41,9 @@ def of(ctx: Context, row: Inspection, found: Sequence[Finding]) -> Likeness | No
             "finding": seen.finding.id,
             "created_at": iso(one.created_at),
             "verdict": one.verdict,
-            "similarity": round(float(own @ other), 4),
+            "similarity": round(float(own @ look), 4),
         }
-        for (one, seen), other in zip(chosen, others, strict=True)
+        for one, seen, look in looks
     ]
     alike.sort(key=lambda one: -float(str(one["similarity"])))
-    return Likeness(found[0].id, len(chosen), len(past) - len(chosen), ALIKE, tuple(alike))
+    return Likeness(found[0].id, len(alike), len(past) - len(alike), ALIKE, tuple(alike))

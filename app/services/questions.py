@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,13 +20,13 @@ from app.errors import Invalid, NotFound, describe
 from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
 from app.services import exemplars, inspections, likenesses, recipes
+from app.settings import Settings
 from inspection import evidence as domain
 from inspection.image import Pixels, decode
 from inspection.questions import understand
 from inspection.recipe import normals
 
 HISTORY = 20
-FORGOTTEN = timedelta(minutes=15)
 Listener = Callable[[str, Any], None]
 Array = TypeVar("Array")
 log = logging.getLogger("kensor")
@@ -36,7 +37,9 @@ class Interrupted(Exception):
 
 
 def open_question(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> str:
-    """Put the question on record before anybody thinks about it; returns its id."""
+    """Put the question on record before anybody thinks about it; returns its id.
+
+    Raises `Busy` where the engine's queue is full: before a picture is decoded for it, and before a stream has its status."""
     engines.check(ctx.settings, body.engine)
     with ctx.database.write() as session:
         inspections.get(session, inspection_id)
@@ -54,36 +57,32 @@ def open_question(ctx: Context, inspection_id: str, body: QuestionIn, caller: Pr
         )
         session.add(question)
         session.flush()
-        return question.id
+    with _closing(ctx, question.id):
+        if understand(body.question, body.language).language == "en":  # no other language asks the engine
+            ctx.answerer.admit(body.engine)
+    return question.id
 
 
 def answer(ctx: Context, question_id: str, listener: Listener | None = None) -> dict[str, Any]:
     """Answer an open question and close it, whatever comes of it. What the engine raises is raised again."""
-    with ctx.database.read() as session:
-        question = queries.get(session, question_id)
-        assert question is not None
-    language, engine = question.language or None, question.engine
-    try:
+    with _closing(ctx, question_id):
         with ctx.database.read() as session:
+            question = queries.get(session, question_id)
+            assert question is not None
             row = inspections.get(session, question.inspection_id)
-            evidence = evidence_of(ctx, session, row)
-        evidence = _looked_at(ctx, row, evidence, question)
+            evidence = evidence_of(session, row)
+        evidence = _shown(ctx, row, _looked_at(ctx, row, evidence, question))
+        language, engine = question.language or None, question.engine
         given = ctx.answerer.answer(evidence, question.question, language=language, engine=engine, on_event=listener)
-    except Interrupted:
-        close(ctx, question_id, "interrupted", None)
-        raise
-    except BaseException as error:
-        close(ctx, question_id, "failed", describe(error)[1])
-        raise
-    with ctx.database.write() as session:
-        kept = queries.get(session, question_id)
-        assert kept is not None
-        values = {name: value for name, value in asdict(given).items() if name != "evidence"}
-        said = Answer(id=new_id(), created_at=now(), question_id=question_id, evidence=_items(given), **values)
-        session.add(said)
-        kept.state, kept.closed_at = "done", now()
-        session.flush()
-        body = view(said, kept.conversation_id)
+        with ctx.database.write() as session:
+            kept = queries.get(session, question_id)
+            assert kept is not None
+            values = {name: value for name, value in asdict(given).items() if name != "evidence"}
+            said = Answer(id=new_id(), created_at=now(), question_id=question_id, evidence=_items(given), **values)
+            session.add(said)
+            kept.state, kept.closed_at = "done", now()
+            session.flush()
+            body = view(said, kept.conversation_id)
     ctx.metrics.answers.labels(given.grounding).inc()
     return body
 
@@ -96,18 +95,30 @@ def close(ctx: Context, question_id: str, state: str, error: str | None) -> None
             question.state, question.error, question.closed_at = state, error, now()
 
 
-def abandon(session: Session) -> int:
-    """Close as interrupted what a server that died left open; returns how many. No answer takes `FORGOTTEN`."""
-    left = queries.open_since(session, now() - FORGOTTEN)
+@contextmanager
+def _closing(ctx: Context, question_id: str) -> Iterator[None]:
+    """What goes wrong closes the question, where the database lets it, and is raised again."""
+    try:
+        yield
+    except BaseException as error:
+        left = isinstance(error, (Interrupted, KeyboardInterrupt))
+        try:
+            close(ctx, question_id, "interrupted" if left else "failed", None if left else describe(error)[1])
+        except Exception as second:
+            log.warning("question %s stays open until it is abandoned: %s", question_id, describe(second)[2])
+        raise
+
+
+def abandon(session: Session, settings: Settings) -> int:
+    """Close as interrupted what a server that died left open; returns how many."""
+    left = queries.open_since(session, now() - timedelta(seconds=engines.longest(settings)))
     for question in left:
         question.state, question.closed_at = "interrupted", now()
     return len(left)
 
 
-def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evidence:
-    """What an answer may rest on: the stored row, picture and map. No expert runs again.
-
-    A picture or map that is gone from the store is left out: the row says what was found, and answers rest on that."""
+def evidence_of(session: Session, row: Inspection) -> domain.Evidence:
+    """What an answer may rest on: the stored row, without what can be looked at. No expert runs again."""
     history = tuple(
         {
             "id": past.id,
@@ -138,10 +149,15 @@ def evidence_of(ctx: Context, session: Session, row: Inspection) -> domain.Evide
         station=row.station,
         history=history,
         labels=exemplars.labels(session, row),
-        image=_kept(lambda: decode(ctx.store.get(row.image_sha256), limits=ctx.limits).pixels),
-        map=_kept(lambda: inspections.anomaly_map(ctx, row)),
-        references=_references(ctx, row),
     )
+
+
+def _shown(ctx: Context, row: Inspection, evidence: domain.Evidence) -> domain.Evidence:
+    """With picture, map and normal pictures; what is gone from the store is left out, since the row says what was found."""
+    with ctx.decoding:
+        image = _kept(lambda: decode(ctx.store.get(row.image_sha256), limits=ctx.limits).pixels)
+        references = _references(ctx, row)
+    return replace(evidence, image=image, map=_kept(lambda: inspections.anomaly_map(ctx, row)), references=references)
 
 
 def _references(ctx: Context, row: Inspection) -> tuple[Pixels, ...]:
@@ -173,9 +189,11 @@ def _looked_at(ctx: Context, row: Inspection, evidence: domain.Evidence, questio
     return evidence
 
 
-def ask(ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal) -> dict[str, Any]:
+def ask(
+    ctx: Context, inspection_id: str, body: QuestionIn, caller: Principal, listener: Listener | None = None
+) -> dict[str, Any]:
     """Open and answer in one go."""
-    return answer(ctx, open_question(ctx, inspection_id, body, caller))
+    return answer(ctx, open_question(ctx, inspection_id, body, caller), listener)
 
 
 def listed(session: Session, inspection_id: str, after: str | None, limit: int) -> tuple[list[Question], str | None]:

@@ -57,7 +57,7 @@ class MyriadEngine(PlainEngine):
 
     def ablate(self, left_out: Sequence[str]) -> None:
         """Answer without some of `ablations` from now on."""
-        self._left_out, self._sight = frozenset(left_out), ""
+        self._left_out, self._sight, self._soft, self.view = frozenset(left_out), "", self._soft[:0], None
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Token ids; the sight's tokens are numbers below zero."""

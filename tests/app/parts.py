@@ -41,8 +41,11 @@ class Echo:
 
     def __init__(self) -> None:
         self.seen: list[Evidence] = []
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
         self.closed = False
+
+    def admit(self, engine: str = "builtin") -> None:
+        pass
 
     def answer(
         self,

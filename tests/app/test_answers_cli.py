@@ -87,3 +87,13 @@ def test_refusals(
 ) -> None:
     assert kensor(monkeypatch, place / "cap", "--no-untrained", *words) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "says"), [(["--device", "mps:9"], "no device 'mps:9'"), (["--placement", "x"], "placement")])
+def test_a_training_is_refused_before_episodes_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kensor", "train-lmm", str(tmp_path / "out"), *words])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert says in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from parts import BAD, GOOD, PNG, Echo, good, refused
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.context import Context
 from app.errors import Unavailable
+from app.language import Language
 from app.schemas.questions import QuestionIn
 from app.security import LOCAL
 from app.services import questions
@@ -70,6 +74,76 @@ def test_a_model_that_fails_closes_the_question(client: TestClient, asked: str, 
     assert (told[-1][0], told[-1][1]["code"]) == ("error", "weights_missing")
     kept = good(client.get(asked))["items"]
     assert [(row["state"], row["error"], row["answer"]) for row in kept] == [("failed", "weights_missing", None)] * 2
+
+
+def test_a_full_queue_is_said_before_a_picture_is_decoded_and_before_a_stream_begins(
+    client: TestClient, asked: str, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(*args: Any, **more: Any) -> Any:
+        raise AssertionError("a picture was decoded")
+
+    language = ctx.answerer = Language()
+    language.process.turns.tickets.extend(object() for _ in range(9))
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "decode", decoded)
+        for stream in (False, True):
+            answer = client.post(asked, json={"question": "Is there a defect?", "stream": stream})
+            refused(answer, 429, "language_busy")
+            assert answer.headers["retry-after"] == "5"
+    kept = good(client.get(asked))["items"]
+    assert [(row["state"], row["error"]) for row in kept] == [("failed", "language_busy")] * 2
+    german = good(client.post(asked, json={"question": "Is there a defect?", "language": "de"}), 201)
+    assert german["model"]["name"] == "phrases:de"  # no engine is asked, so none is waited for
+
+
+def test_what_nobody_foresaw_amid_a_stream_is_in_the_log(
+    client: TestClient, asked: str, echo: Echo, caplog: pytest.LogCaptureFixture
+) -> None:
+    echo.fails = RuntimeError("the inside")
+    answer = client.post(asked, json={"question": "why", "stream": True}, headers={"X-Request-ID": "find-me"})
+    name, value = events(answer.text)[-1]
+    assert (name, value["code"], value["request_id"]) == ("error", "internal_error", "find-me")
+    assert "inside" not in answer.text
+    (record,) = (one for one in caplog.records if one.levelno == logging.ERROR)
+    assert "find-me" in record.getMessage()
+    assert record.exc_info
+    assert record.exc_info[1] is echo.fails
+
+
+def test_a_question_is_closed_where_the_database_refuses_its_answer(
+    client: TestClient, asked: str, ctx: Context, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = echo.answer
+    monkeypatch.setattr(echo, "answer", lambda *args, **more: replace(plain(*args, **more), answer=None))
+    refused(client.post(asked, json={"question": "why"}), 409, "conflict")
+    question = questions.open_question(ctx, asked.split("/")[3], QuestionIn(question="why"), LOCAL)
+    with pytest.raises(IntegrityError):
+        questions.answer(ctx, question)
+    with monkeypatch.context() as patched, pytest.raises(OperationalError):
+        patched.setattr(ctx.database, "read", locked)
+        question = questions.open_question(ctx, asked.split("/")[3], QuestionIn(question="why"), LOCAL)
+        questions.answer(ctx, question)
+    kept = [(row["state"], row["error"]) for row in good(client.get(asked))["items"]]
+    assert kept == [("failed", "database_unavailable"), ("failed", "conflict"), ("failed", "conflict")]
+
+
+def locked() -> Any:
+    raise OperationalError("BEGIN", {}, Exception("database is locked"))
+
+
+def test_the_first_error_is_raised_and_one_who_breaks_off_did_not_fail(
+    client: TestClient, asked: str, ctx: Context, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = [questions.open_question(ctx, asked.split("/")[3], QuestionIn(question="why"), LOCAL) for _ in range(2)]
+    echo.fails = Unavailable("The model died.", code="language_died")
+    with monkeypatch.context() as patched, pytest.raises(Unavailable, match="The model died"):
+        patched.setattr(ctx.database, "write", locked)
+        questions.answer(ctx, opened[0])
+    echo.fails = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        questions.answer(ctx, opened[1])
+    kept = {row["id"]: (row["state"], row["error"]) for row in good(client.get(asked))["items"]}
+    assert kept == {opened[0]: ("open", None), opened[1]: ("interrupted", None)}
 
 
 def test_a_client_that_leaves_ends_the_generation(client: TestClient, asked: str, ctx: Context, echo: Echo) -> None:

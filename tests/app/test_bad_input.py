@@ -226,8 +226,10 @@ def test_questions_that_a_dead_server_left_open_are_closed(client: TestClient, c
         row = questions.queries.get(session, old)
         assert row is not None
         row.created_at -= timedelta(hours=1)
+    patient = ctx.settings.model_copy(update={"engine_timeout": 3600.0})
     with ctx.database.write() as session:
-        assert questions.abandon(session) == 1
+        assert questions.abandon(session, patient) == 0
+        assert questions.abandon(session, ctx.settings) == 1
     states = {q["id"]: q["state"] for q in good(client.get(f"/v1/inspections/{made['id']}/questions"))["items"]}
     assert states == {old: "interrupted", new: "open"}
 
@@ -289,6 +291,28 @@ def test_few_pictures_are_decoded_at_once_however_many_ask(
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: client.get(made["links"]["overlay.png"]).status_code, range(16)))
     assert answers == [200] * 16
+    assert most[0] <= DECODED
+
+
+def test_few_pictures_are_decoded_at_once_however_many_questions_come(
+    client: TestClient, ctx: Context, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = good(client.post(f"{part}/inspections", content=BAD, headers=PNG), 201)
+    inside, most, many = [0], [0], [0]
+
+    def slowly(*args: Any, **more: Any) -> Any:
+        inside[0] += 1
+        many[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return decode(*args, **more)
+
+    monkeypatch.setattr("app.services.questions.decode", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        posts = threads.map(lambda _: client.post(made["links"]["questions"], json={"question": "Where?"}), range(16))
+        assert [answer.status_code for answer in posts] == [201] * 16
+    assert many[0] >= 16
     assert most[0] <= DECODED
 
 

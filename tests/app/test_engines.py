@@ -24,7 +24,7 @@ import pytest
 import tiny_vlm
 from chat_server import Seen, serving
 from fastapi.testclient import TestClient
-from parts import BAD, GOOD, HERE, PNG, give_recipe, good, refused, served
+from parts import BAD, GOOD, HERE, PNG, Echo, give_recipe, good, refused, served
 from typer.testing import CliRunner
 
 from app.cli import app as command
@@ -275,6 +275,36 @@ def _at_once_beside(client: httpx.Client, at: str) -> Counter[int]:
     return _at_once(client, other, {"question": "Is there a defect?"}, 50)
 
 
+def test_inspections_are_judged_while_more_questions_wait_than_threads_serve(settings: Settings, enrolled: Path) -> None:
+    go, many = threading.Event(), 48
+
+    class Stuck(Echo):
+        def answer(self, *args: Any, **more: Any) -> Any:
+            self.seen.append(args[0])
+            go.wait(60)
+            return super().answer(*args, **more)
+
+    with asking(settings, enrolled) as (_, at):
+        pass
+    stuck, limits = Stuck(), httpx.Limits(max_connections=many + 2)
+    with (
+        served(settings, stuck) as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=60, limits=limits) as client,
+        ThreadPoolExecutor(many) as crowd,
+    ):
+        try:
+            waiting = [crowd.submit(client.post, at, json={"question": "Where?"}) for _ in range(many)]
+            until = time.monotonic() + 30
+            while len(stuck.seen) < many:
+                assert time.monotonic() < until, len(stuck.seen)
+                time.sleep(0.02)
+            made = client.post("/v1/products/part/inspections", content=GOOD, headers=PNG, timeout=20)
+            assert made.status_code == 201
+        finally:
+            go.set()
+        assert [one.result().status_code for one in waiting] == [201] * many
+
+
 @pytest.mark.parametrize("gone", ["map", "image", "both"])
 def test_what_is_gone_from_the_store_is_done_without(settings: Settings, enrolled: Path, server: Seen, gone: str) -> None:
     with asking(settings, enrolled, **openai(server)) as (client, at):
@@ -334,7 +364,7 @@ def _statement(client: TestClient, at: str) -> str:
     from app.services import inspections, questions
 
     with ctx.database.read() as session:
-        evidence = questions.evidence_of(ctx, session, inspections.get(session, at.split("/")[3]))
+        evidence = questions.evidence_of(session, inspections.get(session, at.split("/")[3]))
     return statement(evidence, understand("Is there a defect?"))
 
 
@@ -366,6 +396,23 @@ def test_the_command_asks_an_engine(
     assert json.loads(asked.stdout)["model"]["name"] == "good"
     with TestClient(create_app(settings), **HERE) as client:
         assert len(good(client.get("/v1/inspections"))["items"]) == 2  # none by the command that was refused
+
+
+def test_the_command_shows_how_an_engine_starts(
+    settings: Settings, enrolled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "napping_engine.py").write_text(NAPPING.replace("pass", "progress('tensors')"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with asking(settings, enrolled) as (_, at):
+        pass
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("app.engines.opened", lambda _: Language(LanguageProcess("napping_engine:Napping")))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    asked = ["ask", "Is there a defect?", "--inspection", at.split("/")[3], "--json"]
+    said = CliRunner().invoke(command, asked, catch_exceptions=False)
+    assert json.loads(said.stdout)["model"]["name"] == "Napping".lower()
+    assert said.stderr.index("load process") < said.stderr.index("load tensors") < said.stderr.rindex("answer")
 
 
 def test_settings_survive_the_way_to_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,3 +197,30 @@ def test_a_picture_that_the_store_lost_leaves_the_rest_of_the_answer(
     for question in ("What kind of defect is it?", "Has this been seen before?"):
         assert good(client.post(url, json={"question": question}), 201)["answer"]
     assert [one["state"] for one in good(client.get(url))["items"]] == ["done", "done"]
+
+
+@pytest.mark.usefixtures("speaking")
+def test_what_the_store_lost_of_others_takes_nothing_from_the_rest(
+    client: TestClient,
+    part: str,
+    ctx: Context,
+    found: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(likenesses, "NEW", 2)
+    for number in (0, 1):
+        review = {"decision": "reject", "defect_type": "stain", "finding": "f1", "expected_revision": 0}
+        good(client.post(f"/v1/inspections/{found[number]['id']}/reviews", json=review), 201)  # looked at when it is needed
+    lost = [good(client.get(f"/v1/inspections/{found[number]['id']}"))["image"]["sha256"] for number in (1, 3)]
+    for sha256 in lost:
+        Path(ctx.store.path(sha256)).unlink()
+    seen = ask(client, found[4], "Have we seen this before?")
+    assert "Of 2 earlier findings looked at" in seen["answer"]
+    assert "2 more were not looked at." in seen["answer"]
+    alike = {one["ref"] for one in seen["evidence"] if one["kind"] == "history" and "similarity" in one["value"]}
+    assert alike == {found[0]["id"], found[2]["id"]}
+    said = ask(client, found[2], "What kind of defect is it?")
+    assert "“stain” (the nearest labelled example)" in said["answer"]
+    logged = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert [line.rpartition(" ")[2] for line in logged] == ["2", "1"]

@@ -49,6 +49,10 @@ class Seer(Scripted):
         view(0.75)
         yield from super().generate(prompt, max_tokens=max_tokens)
 
+def stuck(progress, until):
+    while not os.path.exists(until): time.sleep(60)
+    return Scripted(progress)
+
 def broken(progress):
     raise RuntimeError("cannot load")
 '''
@@ -184,6 +188,20 @@ def test_an_engine_that_cannot_load_says_why(scripted: LanguageProcess) -> None:
     with pytest.raises(LanguageUnavailable, match="cannot load"):
         say(broken, "hello")
     broken.close()
+
+
+def test_one_that_is_never_ready_is_replaced(scripted: LanguageProcess, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    process = LanguageProcess("scripted_engine:stuck", patience=1.0, options={"until": str(mended)})
+    try:
+        with pytest.raises(LanguageTimeout) as late:
+            say(process, "hello")
+        assert late.value.details == {"timeout_s": 1.0} and process.pid is None
+        mended.touch()
+        process._patience = 60.0
+        assert say(process, "hello") == "hello"
+    finally:
+        process.close()
 
 
 def test_missing_weights_name_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

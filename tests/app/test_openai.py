@@ -151,6 +151,38 @@ def test_what_is_no_question_about_a_picture_is_refused(
     assert good(client.get("/v1/inspections"))["items"] == []
 
 
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_half_a_character_is_refused_before_anything_is_recorded(client: TestClient, part: str, role: str) -> None:
+    last = turn("Where?", url(BAD))
+    for content in ("a\ud800", [{"type": "text", "text": "a\ud800"}]):
+        chat = json.dumps(asking({"role": role, "content": content}, last))
+        answer = client.post(CHAT, content=chat, headers={"Content-Type": "application/json"})
+        refused(answer, 422, "invalid")
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+        assert "must be valid Unicode" in answer.json()["message"]
+    assert good(client.get("/v1/inspections"))["items"] == []
+
+
+def test_what_nobody_foresaw_amid_a_stream_is_in_the_log(
+    client: TestClient, part: str, echo: Echo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*args: Any, on_event: Any = None, **more: Any) -> Any:
+        on_event("text", "There is")
+        raise RuntimeError("the inside")
+
+    monkeypatch.setattr(echo, "answer", fails)
+    chat = asking(turn("Where?", url(BAD)), stream=True)
+    answer = client.post(CHAT, json=chat, headers={"X-Request-ID": "find-me"})
+    told = json.loads(answer.text.strip().rpartition("data: ")[2])
+    assert (told["code"], told["request_id"]) == ("internal_error", "find-me")
+    assert told["error"]["type"] == "server_error"
+    assert "inside" not in answer.text
+    (record,) = (one for one in caplog.records if one.levelname == "ERROR")
+    assert "find-me" in record.getMessage()
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "the inside"
+
+
 def test_models_engines_and_numbers_that_are_not_there(client: TestClient, part: str) -> None:
     ask = turn("a", url(BAD))
     for model in ("gpt-4o", "kensor:", "kensor:Part", "kensor:nothing"):
