@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,8 +89,11 @@ class Context:
     drift: Watch = field(default_factory=Watch)
     decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
     """Held while a picture is decoded outside the pool."""
-    asking: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(ASKING))
-    """Threads that wait for answers: not those that serve, or a slow engine would hold every request."""
+
+    @cached_property
+    def asking(self) -> CapacityLimiter:
+        """Threads that wait for answers: not those that serve, or a slow engine would hold every request."""
+        return CapacityLimiter(ASKING)
 
     @classmethod
     def open(cls, settings: Settings, answerer: Answerer | None = None) -> Context:

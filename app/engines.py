@@ -30,8 +30,8 @@ def check(settings: Settings, name: str) -> None:
 
 
 def longest(settings: Settings) -> float:
-    """Seconds that no answer takes: a turn waited for, then loaded, said and given up twice, by the slowest engine."""
-    return 3 * (LOADING + settings.engine_timeout)
+    """Seconds that no answer takes: a turn waited for, then loaded, said and given up twice, by the slowest engine; and spare."""
+    return 3 * (LOADING + settings.engine_timeout) + LOADING
 
 
 def opened(settings: Settings) -> Language:

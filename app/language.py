@@ -107,7 +107,7 @@ class LanguageProcess:
         while True:
             try:
                 message = self._next(child, deadline, progress, self._patience)
-            except LanguageTimeout:  # it hangs: the next question starts another
+            except LanguageTimeout:  # it hangs, at whatever stage: the next question starts another
                 self._drop()
                 raise
             if message["event"] == "ready":
@@ -116,6 +116,7 @@ class LanguageProcess:
             if message["event"] == "error":
                 self._drop()
                 raise _refusal(message)
+            deadline = time.monotonic() + self._patience
             progress(message["stage"])
 
     def _reply(

@@ -227,7 +227,7 @@ def with_templates(folder: Path, tests: list[Sample]) -> tuple[list[Path], list[
 
 
 def masks_at(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | None]:
-    """Masks at the map's size; empty for normals, `None` for a defect without one. Raises FolderRefused for another size."""
+    """Masks at the map's size; empty for normals, `None` for a defect without one."""
     found: list[np.ndarray | None] = []
     for sample in tests:
         if not sample.defective:
@@ -235,9 +235,7 @@ def masks_at(tests: list[Sample], size: tuple[int, int]) -> list[np.ndarray | No
         elif sample.mask is None:
             found.append(None)
         else:
-            pixels, seen = decode(sample.mask.read_bytes()).pixels[..., 0], sample.pixels().shape[:2]
-            if pixels.shape != seen:
-                raise FolderRefused(f"{sample.mask} is {pixels.shape[::-1]} pixels, its picture {seen[::-1]}.")
+            pixels = decode(sample.mask.read_bytes()).pixels[..., 0]
             found.append(np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_NEAREST)) > 0)
     return found
 

@@ -143,8 +143,9 @@ def _key(one: Seen) -> tuple[str, ...]:
 def _look(ctx: Context, one: Seen) -> np.ndarray:
     def work(backbone: domain.Backbone) -> np.ndarray:
         with ctx.decoding:
+            anomaly_map = inspections.read_map(ctx, one.map_sha256)  # first: of the two it may be lost in a power cut
             pixels = decode(ctx.store.get(one.image_sha256), limits=ctx.limits).pixels
-            return domain.region_feature(pixels, inspections.read_map(ctx, one.map_sha256), one.finding, backbone)
+            return domain.region_feature(pixels, anomaly_map, one.finding, backbone)
 
     return ctx.encoder.run(work)
 

@@ -32,7 +32,7 @@ def of(ctx: Context, row: Inspection, found: Sequence[Finding]) -> Likeness | No
         (known if exemplars.looked_at(ctx, seen) else fresh).append((one, seen))
     try:
         own = exemplars.features(ctx, [Seen(row.image_sha256, row.map_sha256, found[0])])[0]
-        looks = [*exemplars.present(ctx, known), *islice(exemplars.present(ctx, fresh), NEW)]
+        looks = [*exemplars.present(ctx, known), *islice(exemplars.present(ctx, fresh[: 4 * NEW]), NEW)]
     except CatalogError:  # counts and places can still be told
         return None
     alike = [

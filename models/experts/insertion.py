@@ -137,6 +137,14 @@ def _inserted(state: State, parts: Sequence[Grown], raw: Callable[[Sequence[Floa
     )
 
 
+def _complete(source: NDArray[np.int32], patches: int) -> bool:
+    """Whether rows of these pictures are all patches of theirs, picture after picture: those of a coreset are mixed."""
+    if len(source) % patches:
+        return False
+    each = source.reshape(-1, patches)
+    return bool((each == each[:, :1]).all()) and (patches > 1 or bool((np.diff(source) >= 0).all()))
+
+
 def grown(
     features: Sequence[Floats],
     bank: Floats,
@@ -164,8 +172,7 @@ def grown(
 
     search, room = Bank(bank), max(0, most - len(bank))
     patches = len(features[0])
-    complete = coreset % patches == 0 and bool((source[:patches] == source[0]).all())  # a coreset's pictures are mixed
-    radius = 0.0 if complete else covering_radius(bank[:coreset])
+    radius = 0.0 if _complete(source[:coreset], patches) else covering_radius(bank[:coreset])
     distances, far, held = [], [], 0
     for one in features:
         look()

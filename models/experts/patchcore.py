@@ -34,6 +34,8 @@ HELD = 512
 """Normal pictures held out at most: the bound rests on their largest quarter, and each fold costs a fit."""
 SEARCHED = 1 << 16
 """Patches looked for at once: a picture in tiles has a hundred thousand, and a search copies what it is asked."""
+AT_ONCE = 1 << 24
+"""Distances held at once."""
 EXACT_SHARE = 20
 """One patch in so many is looked for in the whole bank, however large: those that the score and the map's peaks are made of."""
 
@@ -174,15 +176,23 @@ def without_own(
     """
     if len(features) <= HELD:
         return
-    whole = Bank(bank)
+    whole, centre = Bank(bank), bank.mean(0)
+    about = bank - centre
+    half = np.einsum("md,md->m", about, about) / 2
     for number in range(HELD, len(features)):
-        if cancelled is not None and cancelled():
-            raise FitCancelled("the calibration was cancelled")
-        distances, row = whole.nearest(features[number])
-        own, others = source[row] == number, bank[source != number]
-        if len(others):  # a bank of few rows may hold no other's
-            distances[own] = [np.linalg.norm(others - patch, axis=1).min() for patch in features[number][own]]
-        yield distances
+        one, mine, parts = features[number], source == number, list[Floats]()
+        for start in range(0, len(one), SEARCHED):
+            if cancelled is not None and cancelled():
+                raise FitCancelled("the calibration was cancelled")
+            part = one[start : start + SEARCHED]
+            distances, row = whole.nearest(part)
+            own = np.flatnonzero(mine[row]) if not mine.all() else []  # a bank of few rows may hold no other's
+            for few in np.array_split(own, ceil(len(own) * len(bank) / AT_ONCE)) if len(own) else ():
+                unlike = half - (part[few] - centre) @ about.T
+                unlike[:, mine] = np.inf
+                distances[few] = np.linalg.norm(part[few] - bank[unlike.argmin(1)], axis=1)
+            parts.append(distances)
+        yield np.concatenate(parts)
 
 
 def joined(features: Sequence[Floats], turned: Copies) -> tuple[Sequence[Floats], NDArray[np.int32]]:

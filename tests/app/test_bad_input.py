@@ -274,46 +274,42 @@ def test_waiting_pictures_are_bounded_in_bytes_and_one_is_always_taken(tmp_path:
         pool.close()
 
 
-def test_few_pictures_are_decoded_at_once_however_many_ask(
-    client: TestClient, ctx: Context, part: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = good(client.post(f"{part}/inspections", content=BAD, headers=PNG), 201)
-    inside, most = [0], [0]
+class Crowded:
+    """Decodes slowly, and counts how many do so at once."""
 
-    def slowly(*args: Any, **more: Any) -> Any:
-        inside[0] += 1
-        most[0] = max(most[0], inside[0])
+    def __init__(self) -> None:
+        self.lock, self.inside, self.most, self.many = threading.Lock(), 0, 0, 0
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        with self.lock:
+            self.inside, self.many = self.inside + 1, self.many + 1
+            self.most = max(self.most, self.inside)
         time.sleep(0.02)
-        inside[0] -= 1
+        with self.lock:
+            self.inside -= 1
         return decode(*args, **more)
 
-    monkeypatch.setattr("app.services.pictures.decode", slowly)
+
+def test_few_pictures_are_decoded_at_once_however_many_ask(
+    client: TestClient, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = good(client.post(f"{part}/inspections", content=BAD, headers=PNG), 201)
+    monkeypatch.setattr("app.services.pictures.decode", crowded := Crowded())
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: client.get(made["links"]["overlay.png"]).status_code, range(16)))
     assert answers == [200] * 16
-    assert most[0] <= DECODED
+    assert crowded.most <= DECODED
 
 
 def test_few_pictures_are_decoded_at_once_however_many_questions_come(
-    client: TestClient, ctx: Context, part: str, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = good(client.post(f"{part}/inspections", content=BAD, headers=PNG), 201)
-    inside, most, many = [0], [0], [0]
-
-    def slowly(*args: Any, **more: Any) -> Any:
-        inside[0] += 1
-        many[0] += 1
-        most[0] = max(most[0], inside[0])
-        time.sleep(0.02)
-        inside[0] -= 1
-        return decode(*args, **more)
-
-    monkeypatch.setattr("app.services.questions.decode", slowly)
+    monkeypatch.setattr("app.services.questions.decode", crowded := Crowded())
     with ThreadPoolExecutor(8) as threads:
         posts = threads.map(lambda _: client.post(made["links"]["questions"], json={"question": "Where?"}), range(16))
         assert [answer.status_code for answer in posts] == [201] * 16
-    assert many[0] >= 16
-    assert most[0] <= DECODED
+    assert crowded.many >= 16 and crowded.most <= DECODED
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ def stuck(progress, until):
     while not os.path.exists(until): time.sleep(60)
     return Scripted(progress)
 
+def slow(progress):
+    for stage in range(3):
+        progress(f"stage {stage}")
+        time.sleep(2.5)
+    return Scripted(progress)
+
 def broken(progress):
     raise RuntimeError("cannot load")
 '''
@@ -199,6 +205,14 @@ def test_one_that_is_never_ready_is_replaced(scripted: LanguageProcess, tmp_path
         assert late.value.details == {"timeout_s": 1.0} and process.pid is None
         mended.touch()
         process._patience = 60.0
+        assert say(process, "hello") == "hello"
+    finally:
+        process.close()
+
+
+def test_one_that_loads_long_and_says_so_is_waited_for(scripted: LanguageProcess) -> None:
+    process = LanguageProcess("scripted_engine:slow", patience=6.0)
+    try:
         assert say(process, "hello") == "hello"
     finally:
         process.close()
