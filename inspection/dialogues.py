@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 import zlib
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from inspection.questions import Question, understand
 
 _FILE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("dialogues.toml").read_text(encoding="utf-8"))
 _FOLLOWS: dict[str, str] = _FILE.pop("follow")
-VARIED: dict[str, tuple[str, ...]] = {name: tuple(text.strip().splitlines()) for name, text in _FILE.pop("varied").items()}
-"""Nouns for the part and for a defect, and what may stand before and after a question: none of it changes what is asked."""
 
 WORDINGS: dict[str, tuple[str, ...]] = {topic: tuple(text.strip().splitlines()) for topic, text in _FILE.items()}
 """Wordings of each topic."""
@@ -49,15 +46,8 @@ SHARES = {
 """How often each topic comes; direct and inverted questions one to one, so that neither yes nor no is the likelier."""
 TOLD = 3
 """Findings that an answer tells one by one."""
-ANOTHER = 0.5
-"""Share of the nouns that are put as another."""
-AROUND = 0.15
-"""Share of questions with words before them, and of those with words after them."""
 FOLLOWED = 0.25
 """Share of later questions that are put shortly."""
-_PART = re.compile(rf"\b([Tt]his|[Tt]hat|[Tt]he) ({'|'.join(VARIED['parts'])})\b(?! of)")
-_DEFECTS = tuple(zip(*(pair.split() for pair in VARIED["defects"]), strict=True))
-_DEFECT = re.compile(rf"\b([Aa]n? )?({'|'.join((*_DEFECTS[0], *_DEFECTS[1]))})\b")
 TYPELESS = "The type cannot be named."
 """Said beside the answer where a question takes a type for granted."""
 REFUSALS = {
@@ -92,30 +82,8 @@ def dialogue(evidence: Evidence, rng: np.random.Generator, count: int, *, held_o
         for topic in map(str, drawn):
             short = turns and not held_out and topic in FOLLOW_UPS and rng.random() < FOLLOWED
             wording = str(rng.choice((FOLLOW_UPS if short else HELD_OUT if held_out else LEARNED)[topic]))
-            wording = wording if held_out else varied(wording, rng)
             turns.append(Turn(wording, answer(topic, understand(wording, "en"), evidence), KINDS[topic][0]))
     return turns
-
-
-def varied(wording: str, rng: np.random.Generator) -> str:
-    """The same question in other words: an unknown word alone must not become a reason to refuse."""
-
-    def other(of: tuple[str, ...]) -> str:
-        return str(rng.choice(of))
-
-    def part(found: re.Match[str]) -> str:
-        return f"{found[1]} {other(VARIED['parts'])}" if rng.random() < ANOTHER else found[0]
-
-    def defect(found: re.Match[str]) -> str:
-        if rng.random() >= ANOTHER:
-            return found[0]
-        one, many = other(VARIED["defects"]).split()
-        noun = one if found[2] in _DEFECTS[0] else many
-        return f"{found[1][0]}{'n' if noun[0] in 'aeiou' else ''} {noun}" if found[1] else noun
-
-    said = _DEFECT.sub(defect, _PART.sub(part, wording))
-    before, after = (other(VARIED[name]) if rng.random() < AROUND else "" for name in ("openings", "closings"))
-    return f"{before} {said} {after}".strip()
 
 
 def answer(topic: str, asked: Question, evidence: Evidence) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +21,9 @@ from inspection.dialogues import (
     REFUSALS,
     SHARES,
     TOLD,
-    VARIED,
     WORDINGS,
     answer,
     dialogue,
-    varied,
 )
 from inspection.evidence import Evidence, Verdict
 from inspection.grounding import STATED, Check
@@ -77,22 +74,8 @@ def test_wordings_held_out_are_never_learned() -> None:
     assert not {one for some in HELD_OUT.values() for one in some} & {one for some in LEARNED.values() for one in some}
     asked = [turn.question for turn in dialogue(evidence(), np.random.default_rng(0), 400, held_out=True)]
     assert set(asked) <= {one for some in HELD_OUT.values() for one in some} and len(set(asked)) > 60
-    held = {one for some in HELD_OUT.values() for one in some}
-    assert not {turn.question for turn in dialogue(evidence(), np.random.default_rng(0), 400)} & held
-
-
-def test_a_question_is_varied_in_what_changes_nothing() -> None:
-    rng = np.random.default_rng(0)
-    said = [varied("Where on this part is the defect?", rng) for _ in range(400)]
-    bare = [re.search(r"Where on this (\w+) is the (\w+)\?", one) for one in said]
-    nouns = [found.groups() for found in bare if found]
-    assert len(nouns) == 400
-    parts, defects = (Counter(words) for words in zip(*nouns, strict=True))
-    assert set(parts) == set(VARIED["parts"]) and set(defects) == {pair.split()[0] for pair in VARIED["defects"]}
-    assert 150 < parts["part"] < 300 and 200 < sum(one.startswith("Where") and one.endswith("?") for one in said) < 360
-    assert {varied("Has it got an anomaly? A flaw?", rng) for _ in range(200)} >= {"Has it got a defect? An irregularity?"}
-    assert {varied("Which part of the picture?", rng) for _ in range(50)} >= {"Which part of the picture?"}
-    assert not any("piece of" in varied("Which side of the part of it?", rng) for _ in range(50))
+    learned = {one for some in (LEARNED, FOLLOW_UPS) for wordings in some.values() for one in wordings}
+    assert {turn.question for turn in dialogue(evidence(), np.random.default_rng(0), 400)} <= learned
 
 
 def test_no_wording_is_one_that_the_model_or_the_rules_are_judged_by() -> None:
@@ -176,11 +159,7 @@ def test_a_dialogue_is_drawn_by_its_seed_over_many_topics(e: Evidence, seed: int
     turns = dialogue(e, np.random.default_rng(seed), count)
     assert turns == dialogue(e, np.random.default_rng(seed), count)
     assert len(turns) == count
-    assert (
-        len({turn.kind for turn in turns}) >= min(count, len(KINDS)) - 3
-    )  # of presence there are three topics, and two describe
-    plain = dialogue(e, np.random.default_rng(seed), count, held_out=True)
-    for turn in plain:
+    for turn in turns:
         assert turn.kind in ("unanswerable", understand(turn.question).kind)
-    topics = {topic for topic, one in ALL for turn in plain if turn.question == one}
+    topics = {topic for topic, one in ALL for turn in turns if turn.question == one}
     assert len(topics) == min(count, len(KINDS))
