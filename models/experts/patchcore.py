@@ -186,7 +186,7 @@ def without_own(
                 raise FitCancelled("the calibration was cancelled")
             part = one[start : start + SEARCHED]
             distances, row = whole.nearest(part)
-            own = np.flatnonzero(mine[row]) if not mine.all() else []  # a bank of few rows may hold no other's
+            own = np.flatnonzero(mine[row] & ~mine.all())  # a bank of few rows may hold no other's
             for few in np.array_split(own, ceil(len(own) * len(bank) / AT_ONCE)) if len(own) else ():
                 unlike = half - (part[few] - centre) @ about.T
                 unlike[:, mine] = np.inf
