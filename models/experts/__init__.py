@@ -286,7 +286,7 @@ def load_expert(
     threads: int = 1,
     source: Extractor | None = None,
 ) -> Expert:
-    """A fitted expert ready to score: the line's runtime, or anomalib's own models in torch (the GPU's path and the oracle).
+    """A fitted expert ready to score: the line's runtime, or anomalib's own models in torch (the oracle).
 
     `source`: the `extractor` of this kind and view where one stands already; else one is made.
     Raises ValueError for an unknown kind, a state of other types or shapes than a fit's on the view's features, or a view the

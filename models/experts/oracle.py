@@ -1,4 +1,4 @@
-"""The torch runtime: anomalib's own PatchcoreModel and PadimModel behind the protocol. The GPU's path, and the parity oracle.
+"""The torch runtime: anomalib's own PatchcoreModel and PadimModel behind the protocol, as the oracle of parity.
 
 Anomalib takes 20 s to import: nothing on the serving path does.
 """
