@@ -102,6 +102,8 @@ class Context:
         Raises `Unavailable` (`data_unwritable`, `database_outdated`, `bad_setting`) and the database's own errors."""
         if settings.home is not None:
             os.environ["KENSOR_HOME"] = str(settings.home)  # models/catalog reads it there, also in child processes
+        if settings.device != "cpu":
+            os.environ["KENSOR_DEVICE"] = settings.device  # as models/runtime
         try:
             settings.recipes.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -29,7 +29,7 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Look at everything; never raises for what it looks at, and changes nothing."""
-    stands = [*_machine(), *_disks(settings), *_weights(settings), *_engines(settings)]
+    stands = [*_machine(), *_device(settings), *_disks(settings), *_weights(settings), *_engines(settings)]
     return [*stands, _database(settings), _port(settings), _keys(settings)]
 
 
@@ -48,6 +48,16 @@ def _machine() -> Iterator[Check]:
         yield Check("memory", "warning", f"{free:.1f} GiB available", "Verdicts will do; questions need 1.5 GiB more.")
     else:
         yield Check("memory", "ok", f"{free:.1f} GiB available")
+
+
+def _device(settings: Settings) -> Iterator[Check]:
+    if settings.device != "cpu":
+        from models.accelerator import reason  # torch: seconds, so only where an accelerator is asked for
+
+        if lack := reason(settings.device):
+            yield Check("device", "wrong", f"{settings.device}: {lack}", "Install its driver, or unset KENSOR_DEVICE.")
+        else:
+            yield Check("device", "ok", f"{settings.device} computes")
 
 
 def _disks(settings: Settings) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 2**20
+DEVICES = r"^(cpu|cuda(:\d+)?|xpu|mps)$"
 
 
 def _address(value: str) -> str:
@@ -57,6 +58,8 @@ class Settings(BaseSettings):
     """Pictures judged at the same time."""
     backbone_threads: int = Field(default=1, ge=1)
     """Threads inside one judgement."""
+    device: str = Field(default="cpu", pattern=DEVICES)
+    """Where the experts' backbones run; an accelerator is torch's."""
     pool_mib: int = Field(default=1024, ge=1)
     """Loaded recipes; the least recently used leave first."""
     lease_seconds: float = Field(default=30.0, gt=0)
@@ -72,7 +75,7 @@ class Settings(BaseSettings):
     """Seconds one reply of `transformers` or `openai` may take."""
     transformers_model: str | None = Field(default=None, min_length=1)
     """Folder or hub name of an image-text-to-text model in safetensors: turns the engine `transformers` on."""
-    transformers_device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|xpu|mps)$")
+    transformers_device: str = Field(default="cpu", pattern=DEVICES)
     transformers_download: bool = False
     """A hub name may be fetched from the hub; otherwise it must be in its cache."""
     openai_url: Annotated[str, AfterValidator(_address)] | None = None

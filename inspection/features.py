@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -18,6 +19,7 @@ from inspection.image import Pixels
 from models import experts
 from models.experts import Region, View
 from models.experts.tiles import prepared
+from models.runtime import together
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -100,13 +102,15 @@ def features_file(
     session = experts.extractor(kind, view, region, template=template)
     shape = (1, 1)
     with tempfile.TemporaryFile(dir=near, prefix=".features-") as file:
-        for done, pixels in enumerate(pictures, 1):
+        done, step = 0, 1 if view.tile else together()
+        while batch := [prepared(pixels, view) for pixels in islice(pictures, step)]:
             stop()
-            found = session.features(prepared(pixels, view))[0]
-            if done == 1:
-                shape = found.shape
-                _check_room(count * found.nbytes, count, near)
+            found = session.features(batch[0] if len(batch) == 1 else np.concatenate(batch))
+            if not done:
+                shape = found.shape[1:]
+                _check_room(count * found[0].nbytes, count, near)
             file.write(np.ascontiguousarray(found).data)
+            done += len(batch)
             tell(stage, done, count)
         file.flush()
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if count else None

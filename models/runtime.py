@@ -1,7 +1,9 @@
-"""The line's runtime: an exported backbone in onnxruntime, and separable maps. No torch, no anomalib."""
+"""The line's runtime: an exported backbone in onnxruntime, and separable maps. On a processor no torch, never anomalib."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
@@ -18,6 +20,16 @@ Floats = NDArray[np.float32]
 SIGMA = 4.0  # anomalib's blur of both experts' maps
 
 
+def device() -> str:
+    """What backbones run on: `KENSOR_DEVICE`, torch's name of an accelerator; without it the processor, `cpu`."""
+    return os.environ.get("KENSOR_DEVICE") or "cpu"
+
+
+def together() -> int:
+    """How many pictures to give a backbone at once: a processor gains nothing from batches."""
+    return 1 if device() == "cpu" else 16
+
+
 def session(graph: str | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     """A graph, by its path or its bytes, ready to run on the processor."""
     options = onnxruntime.SessionOptions()
@@ -29,26 +41,37 @@ def session(graph: str | bytes, threads: int = 1) -> onnxruntime.InferenceSessio
 
 
 class Backbone:
-    """A backbone's graph in onnxruntime: preprocessed pictures → patch features, bit for bit the same at every batch size."""
+    """Preprocessed pictures → patch features: a graph in onnxruntime, bit for bit the same at every batch size.
+
+    In torch where `device()` is another than the processor (models/accelerator.py), the same within 1e-4; int8 stays here.
+    """
 
     def __init__(self, name: str, size: int, threads: int = 1, precision: backbones.Precision = "float32") -> None:
-        """Load the graph of `name` for `size`×`size` pictures; `threads` also bounds the process's BLAS (one setting for all).
+        """Load `name` for `size`×`size` pictures; `threads` also bounds the process's BLAS (one setting for all).
 
-        Raises as `backbones.graph`.
+        Raises as `backbones.graph`, catalog.DeviceUnavailable.
         """
-        path = backbones.graph(name, size, precision)
         self.name, self.size, self.spec = name, size, backbones.spec(name)
-        self._session = session(str(path), threads)
-        self._input = self._session.get_inputs()[0].name
         self.grid = self.spec.grid(size)
-        self.nbytes = 2 * path.stat().st_size  # the graph's tensors, and as much again packed and in activations
+        self._run: Callable[[Floats], Floats]
+        self._together = 1
+        if device() == "cpu" or precision == "int8":
+            path = backbones.graph(name, size, precision)
+            graph = session(str(path), threads)
+            entry = graph.get_inputs()[0].name
+            self._run = lambda images: graph.run(None, {entry: images})[0]
+            self.nbytes = 2 * path.stat().st_size  # the graph's tensors, and as much again packed and in activations
+        else:
+            from models.accelerator import Network
+
+            network = Network(name, device())
+            self._run, self._together, self.nbytes = network, together(), network.nbytes
         threadpool_limits(threads, user_api="blas")
 
     def features(self, images: Floats) -> Floats:
-        """`[B, 3, size, size]` → `[B, h*w, D]`, patches row by row. One picture a run: a CPU gains nothing from batches."""
-        features: Floats = np.concatenate(
-            [self._session.run(None, {self._input: images[i : i + 1]})[0] for i in range(len(images))]
-        )
+        """`[B, 3, size, size]` → `[B, h*w, D]`, patches row by row."""
+        step = self._together
+        features: Floats = np.concatenate([self._run(images[i : i + step]) for i in range(0, len(images), step)])
         return features
 
 

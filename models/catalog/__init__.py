@@ -17,12 +17,13 @@ import platformdirs
 from filelock import FileLock
 
 from models.catalog import files, hub, packages
-from models.catalog.errors import CatalogError, DigestMismatch, PullFailed, UnknownWeight, WeightsMissing
+from models.catalog.errors import CatalogError, DeviceUnavailable, DigestMismatch, PullFailed, UnknownWeight, WeightsMissing
 from models.catalog.files import TENSORS
 
 __all__ = [
     "TENSORS",
     "CatalogError",
+    "DeviceUnavailable",
     "DigestMismatch",
     "Entry",
     "PullFailed",

@@ -38,3 +38,9 @@ class PullFailed(CatalogError):
     """The download or the conversion did not end well; nothing was left behind."""
 
     code = "weights_pull_failed"
+
+
+class DeviceUnavailable(CatalogError):
+    """The accelerator that the settings name is not there, or has no memory left."""
+
+    code = "device_unavailable"

@@ -115,10 +115,11 @@ class Both:
 
     def features(self, images: NDArray[Any]) -> Floats:
         """`[B, side, side, 3]`, uint8 → `[B, 1, N]`."""
-        pairs = list(zip(self._parts, self._fusion.views, strict=True))
-        return np.stack(
-            [np.concatenate([part.features(prepared(image, half)).ravel() for part, half in pairs])[None] for image in images]
+        own = (
+            part.features(np.concatenate([prepared(image, half) for image in images])).reshape(len(images), 1, -1)
+            for part, half in zip(self._parts, self._fusion.views, strict=True)
         )
+        return np.concatenate(list(own), 2)
 
 
 def fit_fused(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import cv2
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models import backbones
 from models.experts.base import Extractor, Floats
 from models.experts.view import OVERLAP, Region, View, cells_of
-from models.runtime import Backbone
+from models.runtime import Backbone, together
 
 
 def starts(side: int, tile: int, stride: int) -> list[int]:
@@ -52,18 +52,22 @@ class Tiles:
         self._rows, self._columns = (owned(side, view.input, backbone.spec.stride) for side in view.size)
 
     def features(self, images: NDArray[Any]) -> Floats:
-        """As `Backbone.features`, also of bytes `[B, rows, columns, 3]`; one tile a run."""
-        side, stride = self._backbone.grid[0], self.spec.stride
+        """As `Backbone.features`, also of bytes `[B, rows, columns, 3]`; as many tiles a run as pay `together`."""
+        side, stride, step = self._backbone.grid[0], self.spec.stride, together()
         found = np.empty((len(images), *self.grid, self.spec.width), np.float32)
+        tiles = list(product(self._rows, self._columns))
         for image, out in zip(images, found, strict=True):
-            for y, top, bottom in self._rows:
-                for x, left, right in self._columns:
-                    here = (slice(y, y + self._tile), slice(x, x + self._tile))
-                    crop = backbones.normalised(image[here], self.spec) if image.dtype == np.uint8 else image[:, *here]
-                    patches = self._backbone.features(np.ascontiguousarray(crop)[None])[0].reshape(side, side, -1)
+            for at in range(0, len(tiles), step):
+                crops = [self._crop(image, y, x) for (y, *_), (x, *_) in tiles[at : at + step]]
+                seen = self._backbone.features(np.stack(crops)).reshape(-1, side, side, self.spec.width)
+                for ((y, top, bottom), (x, left, right)), patches in zip(tiles[at : at + step], seen, strict=True):
                     down, across = top - y // stride, left - x // stride
                     out[top:bottom, left:right] = patches[down : down + bottom - top, across : across + right - left]
         return found.reshape(len(images), -1, self.spec.width)
+
+    def _crop(self, image: NDArray[Any], y: int, x: int) -> Floats:
+        here = (slice(y, y + self._tile), slice(x, x + self._tile))
+        return backbones.normalised(image[here], self.spec) if image.dtype == np.uint8 else image[:, *here]
 
 
 class Regional:

@@ -201,6 +201,10 @@ def test_doctor_names_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("KENSOR_HOME", str(tmp_path))
     code, out, _ = run("doctor")
     assert code == 0 and "kensor weights pull efficientnet_lite0" in out
+    monkeypatch.setenv("KENSOR_DEVICE", "cuda:97")
+    code, out, err = run("doctor")
+    assert code == 1 and "unset KENSOR_DEVICE" in out and "device" in err
+    monkeypatch.delenv("KENSOR_DEVICE")
     monkeypatch.setenv("KENSOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     code, out, err = run("doctor")
     assert code == 1 and "KENSOR_DATABASE_URL" in out and "database" in err
@@ -209,6 +213,7 @@ def test_doctor_names_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
+        ("KENSOR_DEVICE", "gpu", "KENSOR_DEVICE: String should match pattern"),
         ("KENSOR_PORT", "abc", "KENSOR_PORT: Input should be a valid integer"),
         ("KENSOR_ADMIN_KEY", "hunter2", "KENSOR_ADMIN_KEY: Value should have at least 16"),
         ("KENSOR_DATABASE_URL", "nonsense", "KENSOR_DATABASE_URL is not the address of a database"),
