@@ -52,9 +52,16 @@ class Store:
             )
         return data
 
-    def local(self, sha256: str) -> Path | bytes:
-        """A file to read later where the store is this machine's, the bytes where it is not."""
-        return Path(self.path(sha256)) if self._local else self.get(sha256)
+    def local(self, sha256: str, folder: Path) -> Path:
+        """A file to read later: the store's own where that is on this machine, otherwise a copy in `folder`, made if need be.
+
+        Raises as `get`, OSError where the copy cannot be written."""
+        if self._local:
+            return Path(self.path(sha256))
+        folder.mkdir(parents=True, exist_ok=True)
+        copy = folder / sha256
+        copy.write_bytes(self.get(sha256))
+        return copy
 
     def has(self, sha256: str) -> bool:
         """Whether the object is there; its bytes are not read."""

@@ -19,7 +19,7 @@ from app.schemas.jobs import JobIn
 from app.schemas.recipes import EnrollIn
 from app.services import products, recipes, regions, reinspections
 from app.task import Task
-from inspection.evidence import EnrolmentRefused
+from inspection.evidence import Cancelled, EnrolmentRefused
 from inspection.recipe import Recipe
 
 
@@ -52,13 +52,18 @@ def run(ctx: Context, task: Task) -> dict[str, Any]:
     """Make the recipe, number it, and promote it if so asked. Nothing is left of one that fails."""
     body = EnrollIn.model_validate({name: value for name, value in task.params.items() if name != "region"})
     scratch = ctx.settings.recipes / f".job-{task.id}-{uuid4().hex[:8]}"
+    fetched = scratch.with_name(f"{scratch.name}-pictures")
     for left in ctx.settings.recipes.glob(f".*job-{task.id}-*"):  # a killed worker's
         shutil.rmtree(left, ignore_errors=True)
     try:
-        made = _enrolled(ctx, task, body, scratch) if body.extends is None else _extended(ctx, task, int(body.extends), scratch)
+        if body.extends is None:
+            made = _enrolled(ctx, task, body, scratch, fetched)
+        else:
+            made = _extended(ctx, task, int(body.extends), scratch, fetched)
         recipes.settle(ctx, scratch, made)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(fetched, ignore_errors=True)
     with ctx.database.write() as session:
         task.hold(session)
         row = recipes.add(session, task.product, made, task.created_by, task.id)
@@ -76,13 +81,13 @@ def run(ctx: Context, task: Task) -> dict[str, Any]:
     return result
 
 
-def _enrolled(ctx: Context, task: Task, body: EnrollIn, scratch: Path) -> Recipe:
+def _enrolled(ctx: Context, task: Task, body: EnrollIn, scratch: Path, fetched: Path) -> Recipe:
     from inspection.enrolment import enroll  # numba: only where recipes are made
     from inspection.options import EnrolOptions
 
     normals = _normals(ctx, task)
     return enroll(
-        [ctx.store.local(sha256) for sha256, _ in normals],
+        _files(ctx, task, normals, fetched),
         scratch,
         product=task.product,
         options=EnrolOptions(**body.options),
@@ -94,7 +99,7 @@ def _enrolled(ctx: Context, task: Task, body: EnrollIn, scratch: Path) -> Recipe
     )
 
 
-def _extended(ctx: Context, task: Task, number: int, scratch: Path) -> Recipe:
+def _extended(ctx: Context, task: Task, number: int, scratch: Path, fetched: Path) -> Recipe:
     from inspection import extension
 
     with ctx.database.read() as session:
@@ -104,9 +109,9 @@ def _extended(ctx: Context, task: Task, number: int, scratch: Path) -> Recipe:
     refits = parent.manifest["expert"] != "patchcore" or len(known) < extension.LEAST
     return extension.extend(
         recipes.folder(ctx, parent.sha256),
-        [ctx.store.local(sha256) for sha256, _ in normals],
+        _files(ctx, task, normals, fetched),
         scratch,
-        originals=ctx.store.local if refits and all(map(ctx.store.has, known)) else None,
+        originals=(lambda sha256: ctx.store.local(sha256, fetched)) if refits and all(map(ctx.store.has, known)) else None,
         progress=task.progress,
         cancelled=task.cancelled,
         names=[filename for _, filename in normals],
@@ -117,6 +122,17 @@ def _extended(ctx: Context, task: Task, number: int, scratch: Path) -> Recipe:
 def _normals(ctx: Context, task: Task) -> list[tuple[str, str]]:
     with ctx.database.read() as session:
         return product_queries.normals(session, products.get(session, task.product).id)
+
+
+def _files(ctx: Context, task: Task, normals: list[tuple[str, str]], folder: Path) -> list[Path]:
+    """The pictures as files, those of a distant store copied into `folder`: never all in memory. Raises Cancelled."""
+    found = []
+    for sha256, _ in normals:
+        if task.cancelled():
+            raise Cancelled("The enrolment was cancelled.")
+        found.append(ctx.store.local(sha256, folder))
+        task.progress("fetch", len(found), len(normals))
+    return found
 
 
 def _look_first(made: Recipe, force: bool) -> None:

@@ -209,7 +209,7 @@ def test_warnings_of_an_enrolment_name_the_users_own_files(client: TestClient, c
     same = cv2.imencode(".bmp", cv2.imdecode(np.frombuffer(GOOD, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
     files = [("files", ("sound one.png", GOOD)), ("files", ("again.bmp", same)), ("files", ("third.png", picture(7)))]
     good(client.post("/v1/products/part/images", files=files), 201)
-    job = good(client.post("/v1/products/part/recipes", json={"image_size": 128, "coreset": 100}), 202)
+    job = good(client.post("/v1/products/part/recipes", json={"backbone": "efficientnet_lite0", "image_size": 128, "coreset": 100}), 202)
     assert Worker(ctx).once()
     result = good(client.get(job["links"]["self"]))["result"]
     assert "again.bmp = sound one.png" in " ".join(result["warnings"])

@@ -243,7 +243,7 @@ def test_tables_refuse_what_no_service_would_write(client: TestClient, ctx: Cont
 
 def test_the_time_left_is_the_stages_own(client: TestClient, part: str, ctx: Context) -> None:
     good(client.post(f"{part}/images", files=[("files", ("a.png", picture(0)))]), 201)
-    job = good(client.post(f"{part}/recipes", json={"image_size": 128}), 202)
+    job = good(client.post(f"{part}/recipes", json={"backbone": "efficientnet_lite0", "image_size": 128}), 202)
     start = now()
     with ctx.database.write() as session:
         claimed = queries.claim(session, "me", 100)

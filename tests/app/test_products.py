@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from parts import BAD, GOOD, PNG, SEED, give_recipe, good, picture, refused
+from parts import BAD, GOOD, HERE, PNG, SEED, Echo, give_recipe, good, picture, refused
 
 from app.context import Context
+from app.main import create_app
 from app.services import recipes
+from app.settings import Settings
 from app.worker import Worker
+from inspection import normals
 from inspection.drawn import drawn
+from inspection.normals import read
 
-SMALL = {"image_size": 128, "coreset": 200}
+SMALL = {"backbone": "efficientnet_lite0", "image_size": 128, "coreset": 200}
 
 
 def upload(client: TestClient, n: int = 4) -> None:
@@ -86,6 +90,25 @@ def test_enrolment_is_a_job_that_makes_a_recipe(client: TestClient, product: str
     assert [path.name for path in ctx.settings.recipes.iterdir()] == [recipe["sha256"]]
     events = client.get(job["links"]["events"]).text
     assert events.startswith("event: done\n")
+
+
+def test_pictures_of_a_distant_store_lie_on_disk_while_they_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them in memory would be as large as the plant's archive."""
+    settings = Settings(_env_file=None, data=tmp_path, store_url=f"memory://{tmp_path.name}", no_worker=True)
+    sources: list[object] = []
+    monkeypatch.setattr(normals, "read", lambda source, limits: (sources.append(source), read(source, limits))[1])
+    with TestClient(create_app(settings, Echo()), **HERE) as client:
+        good(client.post("/v1/products", json={"name": "part"}), 201)
+        upload(client)
+        ctx = client.app.state.context  # type: ignore[attr-defined]
+        for body in (SMALL, {"extends": 1}):
+            if "extends" in body:
+                good(client.post("/v1/products/part/images", files=[("files", ("n.png", picture(9)))]), 201)
+            job = good(client.post("/v1/products/part/recipes", json=body), 202)
+            assert Worker(ctx).once()
+            assert good(client.get(job["links"]["self"]))["state"] == "done"
+    assert sources and all(isinstance(source, Path) and "-pictures" in source.parent.name for source in sources)
+    assert not list(settings.recipes.glob(".*"))
 
 
 @pytest.mark.parametrize("database_url", [None], ids=["sqlite"])

@@ -27,12 +27,19 @@ def plates() -> list[bytes]:
     return [png(plate(index)) for index in range(6)]
 
 
-def test_a_tiled_recipe_finds_small_things_where_they_are(plates: list[bytes], tmp_path: Path) -> None:
+def test_a_tiled_recipe_finds_small_things_where_they_are(
+    plates: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     huge = png(np.kron(plate(7), np.ones((3, 3, 1), np.uint8)))
     recipe = enroll([*plates, huge], tmp_path / "r", product="x", options=TILED, names=[*"abcdef", "huge.png"])
     assert (recipe.size, recipe.tile, recipe.image_size) == ((192, 256), 64, 64)
     assert any("huge.png" in warning and "1200 × 900" in warning for warning in recipe.warnings)
-    inspector = Inspector.load(tmp_path / "r")
+    with monkeypatch.context() as patched:
+        seen: list[object] = []
+        score = Inspector.score
+        patched.setattr(Inspector, "score", lambda self, pixels: (seen.append(pixels), score(self, pixels))[1])
+        inspector = Inspector.load(tmp_path / "r")
+    assert len(recipe.golden) == 4 and len(seen) == 2  # seconds each at full size
     pixels = plate(50).copy()
     cv2.circle(pixels, (320, 90), 8, (255, 255, 255), -1)
     outcome = inspector.inspect(png(pixels))
