@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
+from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -60,7 +61,11 @@ def identify(ctx: Context, scope: Scope) -> Principal:
     return LOCAL
 
 
-async def principal(request: Request, ctx: Ctx) -> Principal:
+Key = Annotated[Any, Depends(HTTPBearer(auto_error=False, description="A key of the service, or of `KENSOR_ADMIN_KEY`."))]
+"""Says in the OpenAPI document how a key is given; `identify` reads it."""
+
+
+async def principal(request: Request, ctx: Ctx, _: Key) -> Principal:
     """Who calls, as the edge found out before the body was read."""
     found: Principal | None = request.scope.get("kensor.principal")
     return await run_in_threadpool(identify, ctx, request.scope) if found is None else found

@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.child import WorkerChild
@@ -65,7 +66,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
                 child.close()
             ctx.close()
 
-    app = FastAPI(title="Kensor", version=version("kensor"), lifespan=lifespan, responses=PROBLEMS)  # type: ignore[arg-type]
+    app = FastAPIOffline(title="Kensor", version=version("kensor"), lifespan=lifespan, responses=PROBLEMS, redoc_url=None)
     app.state.context = ctx
     errors.install(app)
     for module in (

@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile as Upload
 from app.context import Context
 from app.db.queries.inspections import Filter
 from app.dependencies import Ctx, Line, ProductName, Read, RowId, Viewer
-from app.errors import Invalid, ServiceError, TooLarge, describe
+from app.errors import Invalid, ServiceError, TooLarge, describe, reported
 from app.routes import After, IdempotencyKey, Limit, replied
 from app.routes.products import FOREVER, MEDIA
 from app.schemas.common import Page, Refused, Tag, Time, VerdictName
@@ -31,6 +31,8 @@ from inspection.evidence import InspectionError
 
 router = APIRouter(prefix="/v1", tags=["inspections"])
 RAW = tuple(MEDIA.values())
+MAX_PART = 4 * 8192 + 1024
+"""Bytes of a form's field: `custom` in letters of four bytes."""
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
     "schema": {
@@ -85,7 +87,7 @@ async def _received(request: Request, ctx: Context, query: InspectFields) -> tup
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     limit = ctx.settings.max_upload_mib * MIB
     if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=32, max_part_size=16384) as form:
+        async with request.form(max_files=1, max_fields=32, max_part_size=MAX_PART) as form:
             file = form.get("file")
             if not isinstance(file, Upload):
                 raise Invalid("The form has no file named `file`.", code="file_missing")
@@ -132,19 +134,22 @@ async def batch(
             "An Idempotency-Key belongs to one picture; send pictures singly to use it.", code="idempotency_unsupported"
         )
     await run_in_threadpool(inspections.plan, ctx, product, fields)
-    items = [await _one(ctx, product, file, fields, caller) for file in files]
+    request_id = request.scope.get("kensor.request_id", "")
+    items = [await _one(ctx, product, file, fields, caller, request_id) for file in files]
     done = sum(item.status == 201 for item in items)
     return Batch(items=items, done=done, failed=len(items) - done)
 
 
-async def _one(ctx: Context, product: str, file: UploadFile, fields: InspectFields, caller: Principal) -> BatchItem:
+async def _one(
+    ctx: Context, product: str, file: UploadFile, fields: InspectFields, caller: Principal, request_id: str
+) -> BatchItem:
     name = (file.filename or "picture")[-255:]
     try:
         if (file.size or 0) > ctx.settings.max_upload_mib * MIB:
             raise _too_large(ctx.settings.max_upload_mib * MIB)
         reply = await _judge(ctx, product, await file.read(), fields, caller)
     except Exception as error:
-        status, code, message, details = describe(error)
+        status, code, message, details = reported(error, request_id)
         ctx.metrics.refused.labels(str(status)).inc()
         return BatchItem(filename=name, status=status, error=Refused(filename=name, code=code, message=message, details=details))
     return BatchItem(filename=name, status=201, inspection=InspectionView.model_validate(reply.body))

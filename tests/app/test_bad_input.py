@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import threading
 import time
 import zipfile
@@ -25,6 +26,7 @@ from app.errors import Busy, Unavailable, describe
 from app.main import create_app
 from app.middleware import MANY, ONE_PICTURE, PLAIN, Edge
 from app.pool import Pool
+from app.routes import inspections
 from app.settings import MIB, Settings
 from inspection.image import decode
 
@@ -67,6 +69,9 @@ def test_a_custom_object_comes_back_as_it_was(client: TestClient, part: str) -> 
     body = good(client.post(f"{part}/inspections", params={"custom": json.dumps(custom)}, content=GOOD, headers=PNG), 201)
     assert body["custom"] == custom
     assert good(client.get("/v1/inspections"))["items"][0]["custom"] == custom
+    wide = json.dumps({"注": "検" * 8000}, ensure_ascii=False)  # 24 kB, and within what is promised
+    form = {"files": {"file": ("x", GOOD)}, "data": {"custom": wide}}
+    assert good(client.post(f"{part}/inspections", **form), 201)["custom"] == json.loads(wide)
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://", "[", b"\xff", "http://127.0.0.1/"])
@@ -114,6 +119,19 @@ def test_every_route_that_takes_files_may_take_large_ones(client: TestClient) ->
     }
     assert [p for p in bodies if ONE_PICTURE.fullmatch(p)] == ["/v1/products/{product}/inspections"]
     assert sum(bool(MANY.fullmatch(path)) for path in bodies) == 3
+
+
+def test_a_fault_amid_many_pictures_is_in_the_log(
+    client: TestClient, part: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*of: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(inspections, "_judge", broken)
+    response = client.post(f"{part}/inspections:batch", files=[("files", ("a.png", GOOD))])
+    assert good(response)["items"][0]["error"]["code"] == "internal_error"
+    (record,) = (one for one in caplog.records if one.levelno == logging.ERROR)
+    assert response.headers["x-request-id"] in record.getMessage() and "a fault of ours" in record.getMessage()
 
 
 def test_a_client_that_leaves_amid_its_body_is_no_fault_of_ours(
@@ -209,7 +227,9 @@ def test_warnings_of_an_enrolment_name_the_users_own_files(client: TestClient, c
     same = cv2.imencode(".bmp", cv2.imdecode(np.frombuffer(GOOD, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
     files = [("files", ("sound one.png", GOOD)), ("files", ("again.bmp", same)), ("files", ("third.png", picture(7)))]
     good(client.post("/v1/products/part/images", files=files), 201)
-    job = good(client.post("/v1/products/part/recipes", json={"backbone": "efficientnet_lite0", "image_size": 128, "coreset": 100}), 202)
+    job = good(
+        client.post("/v1/products/part/recipes", json={"backbone": "efficientnet_lite0", "image_size": 128, "coreset": 100}), 202
+    )
     assert Worker(ctx).once()
     result = good(client.get(job["links"]["self"]))["result"]
     assert "again.bmp = sound one.png" in " ".join(result["warnings"])

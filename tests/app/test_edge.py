@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect as introspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def test_every_route_has_a_role_and_reading_needs_no_more_than_viewer(client: Te
             assert role == "viewer", route.path
         if (route.methods or set()) & {"POST", "PUT", "PATCH", "DELETE"}:
             assert role != "viewer", route.path
+
+
+def test_the_interface_is_shown_without_a_network_and_says_how_a_key_is_given(client: TestClient) -> None:
+    page = client.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources and not [source for source in sources if "//" in source]
+    assert all(client.get(source).status_code == 200 for source in sources)
+    document = good(client.get("/openapi.json"))
+    (scheme,) = document["components"]["securitySchemes"].items()
+    assert (scheme[1]["type"], scheme[1]["scheme"]) == ("http", "bearer")
+    for path, methods in document["paths"].items():
+        for one in methods.values():
+            assert (one.get("security") == [{scheme[0]: []}]) != (path in OPEN), path
 
 
 def test_the_transaction_is_committed_before_the_response_leaves(settings: Settings) -> None:
