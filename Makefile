@@ -2,6 +2,7 @@
 #   make demo [DEMO=drawn]   enroll, serve, inspect, ask, report: out/demo/report.html
 #   make test                every test, on SQLite and PostgreSQL, without the network
 #   make lint                ruff, types, the import rule
+#   make setup               the environment and the weights, for `.venv/bin/kensor`
 #   make serve               the service on http://127.0.0.1:8000
 #   make bench               the experts and the HTTP service, timed on this machine
 #   make lock                resolve both lock files again
@@ -27,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lint serve bench lock
+.PHONY: help setup demo test lint serve bench lock
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -51,6 +52,9 @@ $(RUN):
 $(DEV):
 	$(call environment,requirements-dev.lock)
 	@rm -f $(VENV)/.run-* $(VENV)/.dev-* && touch $(RUN) $@
+
+setup: $(RUN)
+	$(KENSOR) weights pull
 
 demo: $(RUN)
 	$(KENSOR) demo --parts "$(DEMO)" $(ARGS)

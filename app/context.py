@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,10 +99,7 @@ class Context:
         """Open everything. An empty database is made; an older one is refused, since its plant may want a backup first.
 
         Raises `Unavailable` (`data_unwritable`, `database_outdated`, `bad_setting`) and the database's own errors."""
-        if settings.home is not None:
-            os.environ["KENSOR_HOME"] = str(settings.home)  # models/catalog reads it there, also in child processes
-        if settings.device != "cpu":
-            os.environ["KENSOR_DEVICE"] = settings.device  # as models/runtime
+        settings.export()
         try:
             settings.recipes.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -118,7 +114,7 @@ class Context:
             if standing is None:
                 migrate.upgrade(database)
             elif standing != migrate.HEAD:
-                message = f"The database stands at {standing}, this version needs {migrate.HEAD}: run `kensor db upgrade`."
+                message = f"The database stands at {standing}, this version needs {migrate.HEAD}. {migrate.way_out(standing)}"
                 raise Unavailable(message, code="database_outdated")
             try:
                 store = Store(settings.store_url or str(settings.data / "objects"))

@@ -38,6 +38,10 @@ QUESTIONS = (
 )
 
 
+RECORD = ".kensor-demo"
+"""The demo's data folder, emptied each time: under a name that nobody's own folder has."""
+
+
 class DemoFailed(InspectionError):
     """The demo could not go on; the message says at which step and where the server's log lies."""
 
@@ -72,7 +76,7 @@ def run(parts: Parts, out: Path, console: Console) -> dict[str, Any]:
     """Do it all under `out` (made anew) and return the summary, also written there beside report.html and server.log."""
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "data", ignore_errors=True)
+    shutil.rmtree(out / RECORD, ignore_errors=True)
     for name in ("summary.json", "report.html", "server.log"):
         (out / name).unlink(missing_ok=True)
     with server(out, console) as client, bars(console) as progress:
@@ -98,12 +102,13 @@ def server(out: Path, console: Console) -> Iterator[Client]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    data, key, log = (out / "data").resolve(), secrets.token_urlsafe(32), out / "server.log"
+    data, key, log = (out / RECORD).resolve(), secrets.token_urlsafe(32), out / "server.log"
     own = {
         "KENSOR_DATA": str(data),
         "KENSOR_DATABASE_URL": f"sqlite:///{data / 'kensor.sqlite'}",
         "KENSOR_STORE_URL": str(data / "objects"),
         "KENSOR_ADMIN_KEY": key,
+        "KENSOR_NO_WORKER": "false",
     }
     data.mkdir(parents=True)
     with log.open("wb") as sink:

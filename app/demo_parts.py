@@ -84,8 +84,8 @@ def own_folder(folder: Path, test: Path | None, seed: int, normal: int, each: in
     draw = random.Random(seed)
     normals = pictures(train)
     groups: dict[bool | None, list[Path]] = {None: pictures(tests), False: [], True: []}
-    for kind in sorted(p for p in tests.iterdir() if p.is_dir()):
-        groups[kind.name not in ("good", "normal", "ok")] += pictures(kind)
+    for kind in sorted(p for p in tests.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        groups[kind.name.casefold() not in ("good", "normal", "ok")] += pictures(kind)
     chosen = [(path, truth) for truth, paths in groups.items() for path in draw.sample(paths, min(each, len(paths)))]
     if not normals or not chosen:
         raise FolderRefused(f"There is no picture in {tests if normals else train} (PNG, JPEG, BMP, TIFF or WebP).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -28,7 +29,8 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything; never raises for what it looks at, and changes nothing."""
+    """Look at everything; never raises for what it looks at, and changes nothing but the process's environment."""
+    settings.export()
     stands = [*_machine(), *_device(settings), *_disks(settings), *_weights(settings), *_engines(settings)]
     return [*stands, _database(settings), _port(settings), _keys(settings)]
 
@@ -67,9 +69,12 @@ def _disks(settings: Settings) -> Iterator[Check]:
         ("weights folder", "KENSOR_HOME", settings.home or home()),
         ("data folder", "KENSOR_DATA", settings.data),
     ):
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free / GIB
-        if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        try:
+            there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+            free, usable = shutil.disk_usage(there).free / GIB, os.access(there, os.W_OK | os.X_OK) and there.is_dir()
+        except OSError:  # a folder above it that this user may not look into
+            free, usable = 0.0, False
+        if not usable:
             yield Check(name, "wrong", f"{folder} cannot be written", f"Give this user the folder, or set {variable} to another.")
         elif free < 1:
             yield Check(name, "wrong", f"{folder}: {free:.1f} GiB free", f"Make room, or set {variable} to another disk.")
@@ -80,8 +85,6 @@ def _disks(settings: Settings) -> Iterator[Check]:
 def _weights(settings: Settings) -> Iterator[Check]:
     from models import catalog
 
-    if settings.home is not None:
-        os.environ["KENSOR_HOME"] = str(settings.home)
     for name, entry in catalog.entries().items():
         try:
             catalog.locate(name)
@@ -134,9 +137,9 @@ def _database(settings: Settings) -> Check:
     except (*engine.ANY, ValueError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         return Check("database", "wrong", reason, "Start the database, or correct KENSOR_DATABASE_URL.")
-    if standing not in (None, migrate.HEAD):
-        way = "kensor db upgrade (take a backup first)"
-        return Check("database", "wrong", f"{shown} stands at {standing}, this version needs {migrate.HEAD}", way)
+    if standing is not None and standing != migrate.HEAD:
+        found = f"{shown} stands at {standing}, this version needs {migrate.HEAD}"
+        return Check("database", "wrong", found, migrate.way_out(standing))
     return Check("database", "ok", f"{shown}: {'empty, the first start fills it' if standing is None else 'at ' + standing}")
 
 
@@ -153,7 +156,22 @@ def _port(settings: Settings) -> Check:
 
 
 def _keys(settings: Settings) -> Check:
-    if settings.admin_key is not None or settings.host in ("127.0.0.1", "localhost", "::1"):
-        return Check("keys", "ok", "an administrator's key is set" if settings.admin_key else "answers this machine only")
+    if settings.admin_key is not None:
+        return Check("keys", "ok", "an administrator's key is set")
+    if _kept_key(settings):
+        return Check("keys", "ok", "the database holds a key")
+    if settings.host in ("127.0.0.1", "localhost", "::1"):
+        return Check("keys", "ok", "answers this machine only")
     way = "Set KENSOR_ADMIN_KEY, or run kensor keys create: until then other machines are refused."
-    return Check("keys", "warning", f"no KENSOR_ADMIN_KEY while serving on {settings.host}", way)
+    return Check("keys", "warning", f"no key while serving on {settings.host}", way)
+
+
+def _kept_key(settings: Settings) -> bool:
+    from app.db import engine
+    from app.db.queries import keys
+
+    with contextlib.suppress(*engine.ANY, ValueError, OSError):
+        if settings.database_url is not None or (settings.data / "kensor.sqlite").exists():
+            with contextlib.closing(engine.Database(settings.url)) as database, database.read() as session:
+                return keys.any_exists(session)
+    return False

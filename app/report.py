@@ -12,9 +12,13 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.context import limits_of
+from app.settings import Settings
 from inspection.heatmap import heatmap_png
+from inspection.image import decode
 
 TEMPLATES = Path(__file__).parent / "templates"
+TRUTHS = {False: "sound, inspected", True: "defective, inspected", None: "inspected"}
 GROUNDING = {
     "grounded": ("as the model said it", "Every claim in the model's own words is borne out by the evidence."),
     "mended": ("mended", "What the evidence does not bear was taken out, or what was missing was added, before the answer left."),
@@ -160,7 +164,7 @@ def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 
         for count, edge, after in zip(counts, edges[:-1], edges[1:], strict=True)
         if count
     ]
-    rows = {False: 0, True: 1, None: 0}
+    rows = {truth: row for row, truth in enumerate(t for t in TRUTHS if t in {card.defective for card in report.cards})}
     shown = [c for c in report.cards if c.inspection["raw_score"] <= high]
     dots = [{"x": x(c.inspection["raw_score"]), "row": rows[c.defective], "card": c} for c in shown]
     beyond = Counter(rows[c.defective] for c in report.cards if c.inspection["raw_score"] > high)
@@ -169,6 +173,8 @@ def _histogram(report: Report, width: int = 900, height: int = 190, bins: int = 
         "height": height,
         "bars": bars,
         "tallest": tall,
+        "rows": {TRUTHS[truth]: row for truth, row in rows.items()},
+        "bottom": height + 6 + 26 * len(rows),
         "limits": {name: x(value) for name, value in limits.items() if value is not None},
         "dots": dots,
         "beyond": beyond,
@@ -185,9 +191,7 @@ def _gradient(steps: int) -> list[str]:
 
 def _data_uri(data: bytes, side: int = 320) -> str:
     """A picture at most `side` pixels long, as a WebP data URI: forty of them stay near one megabyte."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError("the bytes of a picture in the report cannot be decoded")
+    image = cv2.cvtColor(decode(data, limits=limits_of(Settings())).pixels, cv2.COLOR_RGB2BGR)
     scale = side / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

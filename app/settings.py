@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ def _address(value: str) -> str:
     return value
 
 
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
 class Settings(BaseSettings):
     """One frozen set of values; `create_app` and `run_worker` take it and read no environment themselves."""
 
@@ -30,9 +34,9 @@ class Settings(BaseSettings):
         env_prefix="KENSOR_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    home: Path | None = None
+    home: Folder | None = None
     """Weights and exported graphs; may be purged. Default: the platform's cache folder."""
-    data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("kensor")))
+    data: Folder = Field(default_factory=lambda: Path(platformdirs.user_data_dir("kensor")))
     """Recipes, pictures, maps, the SQLite file: the record."""
     database_url: str | None = None
     """`postgresql://…`; default: SQLite in `data`."""
@@ -69,7 +73,7 @@ class Settings(BaseSettings):
     chunk: int = Field(default=16, ge=1)
     """Pictures per commit in a re-inspection."""
 
-    lmm_weights: Path | None = None
+    lmm_weights: Folder | None = None
     """The built-in model's trained parts, as `kensor train-lmm` writes them; default: those that come with the program."""
     engine_timeout: float = Field(default=60.0, gt=0, le=3600)
     """Seconds one reply of `transformers` or `openai` may take."""
@@ -102,6 +106,13 @@ class Settings(BaseSettings):
     def recipes(self) -> Path:
         """Recipe folders, each named by its digest."""
         return self.data / "recipes"
+
+    def export(self) -> None:
+        """Tell what models/ reads from the environment, here and in child processes, also where a `.env` file said it."""
+        if self.home is not None:
+            os.environ["KENSOR_HOME"] = str(self.home)
+        if self.device != "cpu":
+            os.environ["KENSOR_DEVICE"] = self.device
 
     def environment(self) -> dict[str, str]:
         """The variables that make the same settings again in a child process."""

@@ -23,6 +23,10 @@ for part in (processes, products, recipes, inspections, jobs, weights, keys, too
 def main() -> None:
     """Run one command. Exit 0: done; 1: refused, with one line on stderr; 2: wrong usage."""
     try:
+        if "--help" not in sys.argv:
+            from app.settings import Settings
+
+            Settings().export()
         app()
     except KeyboardInterrupt:
         sys.exit(130)

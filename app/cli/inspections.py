@@ -34,7 +34,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Judge pictures and put each on the record. One bad file never fails the rest; exit 1 if any failed."""
-    from app.errors import ServiceError, describe
+    from app.errors import ServiceError
     from app.schemas.fields import InspectFields
     from app.security import Principal
     from app.services import inspections
@@ -43,24 +43,30 @@ def inspect(
     fields = checked(InspectFields, recipe=recipe, serial=serial, lot=lot, station=station)
     caller = Principal(BY, BY, "admin")
     items: list[dict[str, Any]] = []
-    with record() as ctx, bar() as progress:
-        inspections.plan(ctx, product, fields)  # an unknown product or recipe is said once, not for each file
-        for path in progress.track(files(images), description="inspect"):
-            try:
-                items.append(
-                    {"file": str(path), "inspection": inspections.inspect(ctx, product, path.read_bytes(), fields, caller)}
-                )
-            except (InspectionError, ServiceError) as error:
-                _, code, message, _ = describe(error)
-                items.append({"file": str(path), "error": {"code": code, "message": message}})
-    failed = sum("error" in item for item in items)
-    show(
-        {"items": items, "done": len(items) - failed, "failed": failed},
-        as_json,
-        [line for item in items for line in _lines(item)],
-    )
+    try:
+        with record() as ctx, bar() as progress:
+            inspections.plan(ctx, product, fields)  # an unknown product or recipe is said once, not for each file
+            for path in progress.track(files(images), description="inspect"):
+                try:
+                    items.append(
+                        {"file": str(path), "inspection": inspections.inspect(ctx, product, _read(path), fields, caller)}
+                    )
+                except (InspectionError, ServiceError, Refused) as error:
+                    items.append({"file": str(path), "error": {"code": error.code, "message": error.message}})
+    finally:  # what is on the record is told, also where the run ends before its time
+        failed = sum("error" in item for item in items)
+        if items:
+            found = {"items": items, "done": len(items) - failed, "failed": failed}
+            show(found, as_json, [line for item in items for line in _lines(item)])
     if failed:
         raise typer.Exit(1)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused(f"The file cannot be read: {error.strerror}.", "unreadable") from error
 
 
 def files(paths: list[Path]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,31 +61,42 @@ def reinspect(
 
 
 def work(ctx: Context, job_id: str) -> dict[str, Any]:
-    """Do the job in this process (a running worker may be quicker: then wait for it), with a bar; Ctrl-C cancels it.
+    """Do the job in this process, with a bar; Ctrl-C cancels it. A running worker may be quicker: then wait for it, and go on
+    should it leave.
 
-    Raises Refused with the job's own error where it does not end well.
+    Raises Refused with the job's own error where it does not end well, and what kept this process from working on it.
     """
     from app.services import jobs
     from app.worker import Worker
 
-    worker = Worker(ctx)
-    thread = threading.Thread(target=worker.once, args=(job_id,), daemon=True)
+    worker, over, trouble = Worker(ctx), threading.Event(), list[Exception]()
+
+    def labour() -> None:
+        try:
+            while not over.is_set():
+                worker.once(job_id)
+                over.wait(ctx.settings.poll_seconds)
+        except Exception as error:
+            trouble.append(error)
+
+    thread = threading.Thread(target=labour, daemon=True)
     thread.start()
     try:
-        job = _follow(ctx, job_id)
+        job = _follow(ctx, job_id, trouble)
     except KeyboardInterrupt:
         with ctx.database.write() as session:
             jobs.cancel(session, job_id)
-        thread.join(30)
         raise
-    thread.join(30)
+    finally:
+        over.set()
+        thread.join(30)
     if job["state"] not in ("done", "done_with_errors"):
         error = job["error"] or {"code": job["state"], "message": f"The job was {job['state']}.", "details": {}}
         raise Refused(error["message"], error["code"], job=job_id, **error["details"])
     return job
 
 
-def _follow(ctx: Context, job_id: str) -> dict[str, Any]:
+def _follow(ctx: Context, job_id: str, trouble: Sequence[Exception] = ()) -> dict[str, Any]:
     from app.services import jobs
 
     with bar() as progress:
@@ -99,6 +111,8 @@ def _follow(ctx: Context, job_id: str) -> dict[str, Any]:
             progress.update(task, description=label, completed=job["done"], total=job["total"] or None)
             if job["state"] in jobs.OVER:
                 return job
+            if trouble:
+                raise trouble[0]
             time.sleep(0.1)
 
 
@@ -111,6 +125,8 @@ def listed(
     """Jobs, newest first."""
     from app.services import jobs
 
+    if state is not None and state not in jobs.STATES:
+        raise typer.BadParameter(f"--state takes {', '.join(jobs.STATES)}, not {state!r}")
     with record() as ctx, ctx.database.read() as session:
         rows = [jobs.view(job) for job in jobs.listed(session, state=state, product=product, after=None, limit=limit)[0]]
     heading = ["id", "type", "product", "state", "done", "total", "failed", "created"]

@@ -45,12 +45,17 @@ def worker() -> None:
 def upgrade(as_json: Json = False) -> None:
     """Bring the database to the schema this version expects; does nothing where it stands there."""
     from app.db import migrate
-    from app.db.engine import Database
+    from app.db.engine import BadAddress, Database
     from app.settings import Settings
 
-    database = Database(Settings().url)
+    try:
+        database = Database(Settings().url)
+    except BadAddress as error:
+        raise Refused(f"KENSOR_DATABASE_URL is not the address of a database: {error}.", "bad_setting") from error
     try:
         before = migrate.revision(database)
+        if before is not None and before > migrate.HEAD:
+            raise Refused(f"The database stands at {before}. {migrate.way_out(before)}", "database_newer")
         migrate.upgrade(database)
     finally:
         database.close()

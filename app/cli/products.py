@@ -1,4 +1,4 @@
-"""kensor product roi | exemplars."""
+"""kensor product images | roi | exemplars."""
 
 from __future__ import annotations
 
@@ -17,9 +17,41 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(no_args_is_help=True, help="Products.")
+    group.command("images")(images)
     group.command("roi")(roi)
     group.command("exemplars")(exemplars)
     app.add_typer(group, name="product")
+
+
+def images(
+    product: str,
+    kind: Annotated[str | None, typer.Option(help="Only normal or test pictures.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="ID|FILE", help="Leave out of the next enrolment; may be given again.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the pictures a product was given, or remove some; recipes already made keep what they learned."""
+    from app.schemas.products import ImageView
+    from app.services import images as service
+
+    if kind not in (None, "normal", "test"):
+        raise typer.BadParameter(f"--kind takes normal or test, not {kind!r}")
+    with record() as ctx, ctx.database.write() as session:
+        rows, following = service.listed(session, product, kind=kind, after=None, limit=500)
+        while following:
+            more, following = service.listed(session, product, kind=kind, after=following, limit=500)
+            rows += more
+        for wanted in remove or ():
+            named = [row for row in rows if wanted in (row.id, row.filename)]
+            if len(named) != 1:
+                found = f"{len(named)} pictures named" if named else "no picture named"
+                raise Refused(f"{product} has {found} {wanted}: give the id of one.", "unknown_image")
+            service.remove(session, product, named[0].id)
+            rows.remove(named[0])
+        items = [ImageView.model_validate(row) for row in rows]
+    lines = [f"{one.kind:<7} {one.width} × {one.height}  {one.filename}  [{one.id}]" for one in items]
+    show({"product": product, "items": items}, as_json, lines or [f"{product}: no picture was given."])
 
 
 def roi(
@@ -89,6 +121,8 @@ def exemplars(
 
     if add is not None and remove is not None:
         raise typer.BadParameter("give one of --add and --remove")
+    if add is None and (label or test):
+        raise typer.BadParameter("--label and --test go with --add INSPECTION")
     with record() as ctx:
         if add is not None:
             body = checked(ExemplarIn, inspection_id=add, finding=finding, label=label, pool="test" if test else "exemplar")
@@ -97,7 +131,10 @@ def exemplars(
             with ctx.database.write() as session:
                 service.remove(session, product, remove)
         with ctx.database.read() as session:
-            rows, _, summary = service.listed(session, product, None, None, 500)
+            rows, following, summary = service.listed(session, product, None, None, 500)
+            while following:
+                more, following, _ = service.listed(session, product, None, following, 500)
+                rows += more
     items = [ExemplarView.model_validate(row) for row in rows]
     lines = [f"{one.label:<20} {one.pool:<9} {one.finding:<4} of {one.inspection_id}  [{one.id}]" for one in items]
     tested = summary["test"]

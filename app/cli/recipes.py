@@ -126,6 +126,8 @@ def enroll(
         made |= {"diff": found} if extend is not None else {}
     names = {item.sha256: item.filename for one in kept for item in one.items}
     notes = [f"left out   {r.filename}: {r.message}" for r in refused]
+    if extend is None and (earlier := set(made["normals"]) - names.keys()):
+        notes.append(f"learned    also {len(earlier)} given before: `kensor product images {product}` shows and removes them")
     notes += [_named(line, names) for line in card(made)]
     notes += [w for w in map(_warned, result["warnings"]) if "Not promoted: " in w]
     show(made, as_json, notes + (list(changes(found)) if found else []))

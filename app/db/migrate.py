@@ -20,6 +20,13 @@ def revision(database: Database) -> str | None:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
+def way_out(standing: str) -> str:
+    """What to do about a database that stands at another migration than `HEAD`; their numbers ascend."""
+    if standing > HEAD:
+        return "A newer Kensor made it so: install that one."
+    return "Take a backup, then run `kensor db upgrade`."
+
+
 def upgrade(database: Database) -> None:
     """Run the migrations that are missing, in one transaction."""
     from alembic import command

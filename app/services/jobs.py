@@ -12,6 +12,7 @@ from app.errors import Conflict, NotFound
 from app.services import products
 
 OVER = ("cancelled", "failed", "done", "done_with_errors")
+STATES = ("queued", "running", "cancelling", *OVER)
 
 
 def view(job: Job) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,82 @@ def test_inspect_records_each_picture_and_one_bad_file_fails_alone(run: Run, pla
     assert all(i["inspection"]["created_by"] == "cli" for i in document["items"] if "inspection" in i)
 
 
+def test_what_was_judged_is_told_however_the_run_ends(
+    run: Run, place: Path, enrolled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.services import inspections
+
+    whole = inspections.inspect
+    read, calls = Path.read_bytes, 0
+
+    def gone(path: Path) -> bytes:
+        if path.name.startswith("50-"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return read(path)
+
+    def interrupted(*of: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return whole(*of)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", gone)
+        patched.setattr(inspections, "inspect", interrupted)
+        code, out, _ = run("inspect", "disc", place / "test", "--json")
+    items = json.loads(out)["items"]
+    assert code == 130 and [set(item) - {"file"} for item in items] == [{"error"}, {"inspection"}]
+    assert items[0]["error"] == {"code": "unreadable", "message": "The file cannot be read: No such file or directory."}
+
+
+def test_pictures_given_before_are_named_and_may_be_taken_out(run: Run, place: Path) -> None:
+    fast = ("--backbone", LITE, "--image-size", "64", "--coreset", "50")
+    for folder, indices in (("one", (80, 81, 82)), ("two", (83,))):
+        (place / folder).mkdir()
+        for index in indices:
+            cv2.imwrite(str(place / folder / f"{index}.png"), cv2.cvtColor(drawn(4, index)[0], cv2.COLOR_RGB2BGR))
+    code, out, err = run("enroll", "twice", "--normal", place / "one", *fast)
+    assert code == 0 and "given before" not in out, err
+    code, out, err = run("enroll", "twice", "--normal", place / "two", *fast)
+    assert code == 0 and "also 3 given before: `kensor product images twice`" in out, err
+    code, out, _ = run("product", "images", "twice", "--remove", "80.png", "--json")
+    names = {item["filename"]: item["id"] for item in json.loads(out)["items"]}
+    assert code == 0 and set(names) == {"81.png", "82.png", "83.png"}
+    assert run("product", "images", "twice", "--remove", names["81.png"], "--remove", "nothing")[0] == 1  # all or none
+    assert "81.png" in run("product", "images", "twice")[1]
+    code, out, _ = run("enroll", "twice", "--normal", place / "two", *fast, "--json")
+    assert code == 0 and len(json.loads(out)["normals"]) == 3
+
+
+def test_a_job_is_gone_on_with_where_another_worker_leaves_it(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.worker import Worker
+
+    once, turns = Worker.once, iter([False, False])
+    monkeypatch.setattr(Worker, "once", lambda self, only=None: next(turns, None) is None and once(self, only))
+    small = ("--backbone", LITE, "--image-size", "64", "--coreset", "50")
+    assert run("enroll", "handed", "--normal", place / "normal", *small)[0] == 0
+
+    def full(self: Worker, only: str | None = None) -> bool:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Worker, "once", full)
+    code, _, err = run("enroll", "handed", "--normal", place / "normal", *small, "--seed", "1")
+    assert code == 1 and "No space left" in err
+
+
+def test_a_file_of_settings_reaches_the_weights(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KENSOR_HOME", "later restored")
+    monkeypatch.delenv("KENSOR_HOME")
+    monkeypatch.setenv("HOME", str(place))
+    try:
+        (place / ".env").write_text("KENSOR_HOME=~/shelf\n")
+        code, out, _ = run("weights", "list")
+        assert code == 0 and f"Shelf: {place / 'shelf'}" in out
+    finally:
+        (place / ".env").unlink()
+
+
 def test_findings_are_labelled(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
     _, out, _ = run("inspect", "disc", place / "test" / "52-stain.png", "--json")
     inspection = json.loads(out)["items"][0]["inspection"]["id"]
@@ -174,6 +252,9 @@ def test_keys_are_shown_once(run: Run) -> None:
         (["enroll", "Disc!", "--normal", "normal"], 1, "name"),
         (["enroll", "disc", "--normal", "nowhere"], 2, "does not exist"),
         (["enroll", "disc", "--normal", "normal", "--expert", "wizard"], 1, "expert"),
+        (["jobs", "list", "--state", "finished"], 2, "--state takes queued"),
+        (["product", "exemplars", "disc", "--label", "crack"], 2, "go with --add"),
+        (["product", "images", "disc", "--remove", "no.png"], 1, "no picture named no.png"),
         (["jobs", "show", "01900000-0000-7000-8000-000000000000"], 1, "no job"),
         (["weights", "pull", "gpt-9"], 1, "gpt-9"),
         (["ask", "Is it good?"], 2, "--inspection"),
@@ -195,6 +276,10 @@ def test_refusals_say_one_line_and_exit(run: Run, enrolled: dict[str, Any], word
         assert set(json.loads(document)) == {"code", "message", "details"}
 
 
+def _forbidden(path: Path) -> bool:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
 def test_doctor_names_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, out, _ = run("doctor", "--json")
     assert code == 0 and {c["name"] for c in json.loads(out)} >= {"python", "memory", "database", "port", "data folder"}
@@ -205,6 +290,15 @@ def test_doctor_names_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     code, out, err = run("doctor")
     assert code == 1 and "unset KENSOR_DEVICE" in out and "device" in err
     monkeypatch.delenv("KENSOR_DEVICE")
+    monkeypatch.setenv("KENSOR_HOST", "0.0.0.0")
+    monkeypatch.setenv("KENSOR_DATA", str(tmp_path / "record"))
+    assert "no key while serving" in run("doctor")[1]
+    assert run("keys", "create", "first", "--role", "admin")[0] == 0
+    assert "the database holds a key" in run("doctor")[1]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", _forbidden)
+        code, out, _ = run("doctor")
+    assert code == 1 and "Give this user the folder" in out
     monkeypatch.setenv("KENSOR_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
     code, out, err = run("doctor")
     assert code == 1 and "KENSOR_DATABASE_URL" in out and "database" in err
@@ -235,6 +329,21 @@ def test_db_upgrade_is_idempotent(run: Run) -> None:
     assert run("db", "upgrade")[0] == 0
     code, out, _ = run("db", "upgrade", "--json")
     assert code == 0 and json.loads(out)["before"] == json.loads(out)["now"]
+
+
+def test_a_newer_database_is_left_alone(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KENSOR_DATA", str(place / "newer"))
+    assert run("db", "upgrade")[0] == 0
+    with closing(sqlite3.connect(place / "newer" / "kensor.sqlite")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    for words in (("db", "upgrade"), ("jobs", "list")):
+        code, _, err = run(*words)
+        assert code == 1 and "A newer Kensor made it so" in err
+    code, out, _ = run("doctor")
+    assert code == 1 and "A newer Kensor made it so" in out
+    monkeypatch.setenv("KENSOR_DATABASE_URL", "nonsense")
+    code, _, err = run("db", "upgrade")
+    assert code == 1 and "not the address of a database" in err
 
 
 def test_good_parts_are_added_and_the_diff_is_told(run: Run, place: Path, enrolled: dict[str, Any]) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from app import demo, report
+from app.demo_parts import own_folder
 from inspection.drawn import drawn
 
 
@@ -40,8 +48,7 @@ def cards() -> list[report.Card]:
     ]
 
 
-@pytest.fixture
-def written(cards: list[report.Card], tmp_path: Path) -> Path:
+def page(cards: list[report.Card], path: Path) -> str:
     answer = {
         "answer": "Yes, at the top left.",
         "own_words": "No & <nothing>.",
@@ -67,12 +74,17 @@ def written(cards: list[report.Card], tmp_path: Path) -> Path:
         },
     }
     parts = demo.Parts("part", "test parts", "drawn", [], [])
-    exchange = report.Exchange(cards[2], "Is there a defect?", answer)
+    exchange = report.Exchange(cards[0], "Is there a defect?", answer)
     summary = demo.summarise(parts, cards, [exchange], recipe)
     summary |= {"enroll_seconds": 1.0, "ms_per_inspection": 12.0, "seconds": 9.0, "download_seconds": 2.0}
-    path = tmp_path / "report.html"
     report.write(report.Report("test parts", "drawn", cards, [exchange], recipe, summary), path)
-    return path
+    return path.read_text()
+
+
+@pytest.fixture
+def written(cards: list[report.Card], tmp_path: Path) -> Path:
+    page(cards, tmp_path / "report.html")
+    return tmp_path / "report.html"
 
 
 def test_the_summary_counts_by_truth(cards: list[report.Card]) -> None:
@@ -106,6 +118,48 @@ def test_the_page_is_whole_and_harmless(written: Path) -> None:
     assert "<script" not in html and "&lt;script&gt;" in html
     assert "No &amp; &lt;nothing&gt;." in html and "replaced" in html
     assert "usable but wide" in html and "ab" * 32 in html
+
+
+def test_only_what_was_inspected_is_counted(cards: list[report.Card], tmp_path: Path) -> None:
+    bad = page([cards[2], cards[4]], tmp_path / "bad.html")
+    assert "0 of 2</b><span>defective parts passed" in bad and "sound parts rejected" not in bad
+    assert "defective, inspected" in bad and "sound, inspected" not in bad
+    unknown = card(7, defective=None, raw=1.3, verdict="pass")
+    mixed = page([cards[0], cards[2], unknown], tmp_path / "mixed.html")
+    rows = [int(y) for y in re.findall(r'<circle cx="[\d.]+" cy="(\d+)"', mixed)]
+    assert len(set(rows)) == 3 and re.search(r'text-anchor="end">inspected<', mixed)
+
+
+def test_pictures_are_shown_as_the_service_reads_them(cards: list[report.Card], tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))  # the service lays it over white
+    clear.save(tmp_path / "clear.png")
+    shown = replace(cards[0], picture=(tmp_path / "clear.png").read_bytes())
+    html = page([shown, cards[2]], tmp_path / "report.html")
+    found = [base64.b64decode(data) for data in re.findall(r"data:image/webp;base64,([\w+/=]+)", html)]
+    assert any(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).min() == 255 for data in found)
+
+
+def test_folders_of_sound_parts_are_known_in_any_spelling(tmp_path: Path) -> None:
+    for folder in ("normal", "test/OK", "test/NG", "test/.thumbs"):
+        (tmp_path / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "0.png"), drawn(1, 0, None, 64)[0])
+    parts = own_folder(tmp_path / "normal", tmp_path / "test", 0, 10, 10)
+    assert [(part.name, part.defective) for part in parts.test] == [("OK/0.png", False), ("NG/0.png", True)]
+
+
+def test_the_demo_leaves_other_folders_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.png").write_bytes(b"mine")
+
+    @contextmanager
+    def stopped(out: Path, console: Console) -> Iterator[demo.Client]:
+        raise demo.DemoFailed("far enough")
+        yield
+
+    monkeypatch.setattr(demo, "server", stopped)
+    with pytest.raises(demo.DemoFailed, match="far enough"):
+        demo.run(demo.Parts("part", "parts", "", [], []), tmp_path, Console())
+    assert (tmp_path / "data" / "mine.png").read_bytes() == b"mine"
 
 
 def test_the_page_shows_in_a_browser_without_a_fault(written: Path) -> None:

@@ -44,7 +44,9 @@ def test_features_are_those_of_the_graph(name: str, monkeypatch: pytest.MonkeyPa
     assert torchs.nbytes > 1_000_000
 
 
-@pytest.mark.parametrize("options", [EnrolOptions(image_size=SIDE, coreset=200), EnrolOptions(backbone="fused", image_size=64, coreset=200)])
+@pytest.mark.parametrize(
+    "options", [EnrolOptions(image_size=SIDE, coreset=200), EnrolOptions(backbone="fused", image_size=64, coreset=200)]
+)
 def test_a_recipe_made_on_one_is_served_on_the_other(
     options: EnrolOptions, normals: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
