@@ -94,6 +94,11 @@ class Context:
         """Threads that wait for answers: not those that serve, or a slow engine would hold every request."""
         return CapacityLimiter(ASKING)
 
+    @cached_property
+    def drawing(self) -> CapacityLimiter:
+        """Threads that draw maps and overlays: no more than may decode, so that a gallery leaves the others to verdicts."""
+        return CapacityLimiter(DECODED)
+
     @classmethod
     def open(cls, settings: Settings, answerer: Answerer | None = None) -> Context:
         """Open everything. An empty database is made; an older one is refused, since its plant may want a backup first.

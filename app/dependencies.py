@@ -27,19 +27,13 @@ async def context(request: Request) -> Context:  # async: so small a thing needs
 Ctx = Annotated[Context, Depends(context)]
 
 
-def session(ctx: Ctx) -> Iterator[Session]:
-    """One transaction for the request, committed before the response leaves (hence scope="function")."""
-    with ctx.database.write() as opened:
-        yield opened
-
-
 def reading(ctx: Ctx) -> Iterator[Session]:
-    """A session that only reads."""
+    """A session that only reads. One that writes is opened within the route: a dependency would hold the one writer's lock while
+    the request waits for its next thread, which those who wait for the lock may hold."""
     with ctx.database.read() as opened:
         yield opened
 
 
-Write = Annotated[Session, Depends(session, scope="function")]
 Read = Annotated[Session, Depends(reading, scope="function")]
 
 

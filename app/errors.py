@@ -81,6 +81,12 @@ class Unavailable(ServiceError):
     status, code = 503, "unavailable"
 
 
+class Damaged(Unavailable):
+    """A stored object is not what it was."""
+
+    code = "object_damaged"
+
+
 DOMAIN: dict[type[evidence.InspectionError], int] = {
     evidence.NotAnImage: 415,
     evidence.ImageTooLarge: 413,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from app.errors import ServiceError, describe
+from app.errors import Damaged, NotFound
 from app.pool import Judged, Pool
 from app.store import Store
-from inspection.evidence import InspectionError
+from inspection.evidence import Cancelled, InspectionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,10 @@ class Failed:
 class Runner(Protocol):
     """Judges chunks."""
 
-    def run(self, sha256: str, folder: Path, images: Sequence[str]) -> list[Judged | Failed]:
-        """Judge the stored pictures by the recipe, in order. What is wrong with one picture is that picture's result;
-        a recipe that cannot be loaded raises."""
+    def run(self, sha256: str, folder: Path, images: Sequence[str], cancelled: Callable[[], bool]) -> list[Judged | Failed]:
+        """Judge the stored pictures by the recipe, in order. What is wrong with one picture is that picture's result.
+
+        A recipe that cannot be loaded raises, as does a store or a machine that is away. Raises Cancelled between pictures."""
         ...
 
 
@@ -35,13 +36,18 @@ class Local:
     def __init__(self, store: Store, pool: Pool) -> None:
         self._store, self._pool = store, pool
 
-    def run(self, sha256: str, folder: Path, images: Sequence[str]) -> list[Judged | Failed]:
+    def run(self, sha256: str, folder: Path, images: Sequence[str], cancelled: Callable[[], bool]) -> list[Judged | Failed]:
         """One after the other: the worker shares the machine with the line."""
         self._pool.inspector(sha256, folder)
-        return [self._one(sha256, folder, image) for image in images]
+        found = []
+        for image in images:
+            if cancelled():
+                raise Cancelled("The re-inspection was cancelled.")
+            found.append(self._one(sha256, folder, image))
+        return found
 
     def _one(self, sha256: str, folder: Path, image: str) -> Judged | Failed:
         try:
             return self._pool.submit(sha256, folder, self._store.get(image)).result()
-        except (InspectionError, ServiceError) as error:
-            return Failed(describe(error)[1])
+        except (InspectionError, NotFound, Damaged) as error:
+            return Failed(error.code)

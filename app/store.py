@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import fsspec
 
-from app.errors import NotFound, Unavailable
+from app.errors import Damaged, NotFound, Unavailable
 
 T = TypeVar("T")
 
@@ -42,14 +42,12 @@ class Store:
         return sha256
 
     def get(self, sha256: str) -> bytes:
-        """The bytes. Raises `NotFound` where they are gone, `Unavailable` where they are damaged or the store is away."""
+        """The bytes. Raises `NotFound` where they are gone, `Damaged`, `Unavailable` where the store is away."""
         data = self._guard(lambda: self._read(sha256))
         if data is None:
             raise NotFound("The stored object is gone.", code="object_gone", sha256=sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise Unavailable(
-                "A stored object no longer has the digest it was stored under.", code="object_damaged", sha256=sha256
-            )
+            raise Damaged("A stored object no longer has the digest it was stored under.", sha256=sha256)
         return data
 
     def local(self, sha256: str, folder: Path) -> Path:
@@ -92,6 +90,9 @@ def _write(path: Path, data: bytes, durable: bool) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size == len(data):  # another size: what a power cut left, written anew
             return
+    if durable and not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sync(path.parent.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name[:16]}-{uuid4().hex}.part")
     try:
@@ -101,5 +102,16 @@ def _write(path: Path, data: bytes, durable: bool) -> None:
             if durable:
                 os.fsync(file.fileno())
         part.replace(path)
+        if durable:
+            sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Have a folder's names survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

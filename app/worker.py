@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from math import inf
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ from inspection.evidence import Cancelled
 log = logging.getLogger("kensor.worker")
 MAX_ATTEMPTS = 5
 PURGE_SECONDS = 600
+PURGED = 1000
 
 
 class Worker:
@@ -37,22 +39,29 @@ class Worker:
         self.owner = uuid4().hex
         self.stop = threading.Event()
         self._task: Task | None = None
+        self._tidied = -inf
 
     def run(self) -> None:
         """Work until told to stop; a database that is away is waited for."""
-        purged = 0.0
         while not self.stop.is_set():
             try:
-                if time.monotonic() - purged > PURGE_SECONDS:
-                    purged = time.monotonic()
-                    with self.ctx.database.write() as session:
-                        idempotency.purge(session)
-                        questions.abandon(session, self.ctx.settings)
+                self._tidy()
                 if not self.once():
                     self.stop.wait(self.ctx.settings.poll_seconds)
             except UNAVAILABLE:
                 log.warning("the database does not answer; trying again")
                 self.stop.wait(max(self.ctx.settings.poll_seconds, 1.0))
+
+    def _tidy(self) -> None:
+        """Now and then, also during a job of days: forget old responses, some at a time, and close what nobody answers."""
+        if time.monotonic() < self._tidied + PURGE_SECONDS:
+            return
+        self._tidied, gone = time.monotonic(), PURGED
+        while gone == PURGED:
+            with self.ctx.database.write() as session:
+                gone = idempotency.purge(session, PURGED)
+        with self.ctx.database.write() as session:
+            questions.abandon(session, self.ctx.settings)
 
     def once(self, only: str | None = None) -> bool:
         """Claim and do one job (`only` this one); False: there was none."""
@@ -91,7 +100,7 @@ class Worker:
         except UNAVAILABLE:
             raise
         except Cancelled:
-            self._close(task, "queued" if self.stop.is_set() else "cancelled")
+            self._close(task, "queued")
         except Exception as error:
             status, code, message, details = describe(error)
             if status == 500:
@@ -124,6 +133,7 @@ class Worker:
                 try:
                     with self.ctx.database.write() as session:
                         state = jobs.beat(session, task.id, self.owner, now() + timedelta(seconds=lease), *seen)
+                    self._tidy()
                 except UNAVAILABLE:
                     if time.monotonic() - renewed > lease:
                         task.stop.set()

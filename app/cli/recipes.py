@@ -302,8 +302,8 @@ def rollback(product: str, as_json: Json = False) -> None:
     """Judge again by the recipe that the present one replaced."""
     from app.services import recipes
 
-    with record() as ctx, ctx.database.write() as session:
-        number = recipes.rollback(session, product, BY).number
+    with record() as ctx:
+        number = recipes.rollback(ctx, product, BY).promoted
     show({"product": product, "promoted": number}, as_json, [f"{product} is judged by recipe {number} again."])
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
@@ -64,6 +65,12 @@ Sha = String(64)
 def one_of(column: str, *values: str) -> CheckConstraint:
     """The values a text column may hold."""
     return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
+
+
+def where_given(column: str) -> Index:
+    """An index of the rows that have a value. Of all rows, SQLite would take it for `IS NULL`, which most of them are."""
+    there = text(f"{column} IS NOT NULL")
+    return Index(None, column, sqlite_where=there, postgresql_where=there)
 
 
 class Base(DeclarativeBase):
@@ -197,7 +204,7 @@ class Inspection(Row):
     measurement_id: Mapped[str | None] = mapped_column(String(200))
     custom: Mapped[dict[str, Any]]
     is_simulated: Mapped[bool] = mapped_column(default=False)
-    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     """The re-inspection that made it."""
     source_id: Mapped[str | None] = mapped_column(ForeignKey("inspections.id"))
     """The inspection it judges again."""
@@ -206,8 +213,11 @@ class Inspection(Row):
     __table_args__ = (
         one_of("verdict", "pass", "review", "reject"),
         Index(None, "product_id", "id"),
+        Index(None, "product_id", "recipe_number", "id"),
         Index(None, "verdict", "distance", "id"),
         Index(None, "created_at"),
+        where_given("job_id"),
+        where_given("source_id"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.dependencies import Ctx, Engineer, Operator, ProductName, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Engineer, Operator, ProductName, Read, RowId, Viewer
 from app.routes import After, Limit
 from app.schemas.exemplars import ExemplarIn, ExemplarPage, ExemplarView, Pool
 from app.services import exemplars
@@ -28,6 +28,7 @@ def listed(
 
 
 @router.delete("/{exemplar_id}", status_code=204)
-def remove(product: ProductName, exemplar_id: RowId, session: Write, caller: Engineer) -> None:
+def remove(product: ProductName, exemplar_id: RowId, ctx: Ctx, caller: Engineer) -> None:
     """Forget a label."""
-    exemplars.remove(session, product, exemplar_id)
+    with ctx.database.write() as session:
+        exemplars.remove(session, product, exemplar_id)

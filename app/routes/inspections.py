@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Annotated, Any, Literal
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, File, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -215,14 +216,14 @@ def anomaly_map(inspection_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -
 
 
 @router.get("/inspections/{inspection_id}/heatmap.png", response_class=Response)
-def heatmap(inspection_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -> Response:
+async def heatmap(inspection_id: RowId, ctx: Ctx, caller: Viewer) -> Response:
     """The map in colours, on the recipe's one scale."""
-    row = inspections.get(session, inspection_id)
-    return Response(pictures.heatmap(ctx, row, pictures.style(session, row)), media_type="image/png", headers=FOREVER)
+    data = await to_thread.run_sync(pictures.drawn, ctx, inspection_id, pictures.heatmap, limiter=ctx.drawing)
+    return Response(data, media_type="image/png", headers=FOREVER)
 
 
 @router.get("/inspections/{inspection_id}/overlay.png", response_class=Response)
-def overlay(inspection_id: RowId, ctx: Ctx, session: Read, caller: Viewer) -> Response:
+async def overlay(inspection_id: RowId, ctx: Ctx, caller: Viewer) -> Response:
     """The picture with the map and the findings' outlines over it."""
-    row = inspections.get(session, inspection_id)
-    return Response(pictures.overlay(ctx, row, pictures.style(session, row)), media_type="image/png", headers=FOREVER)
+    data = await to_thread.run_sync(pictures.drawn, ctx, inspection_id, pictures.overlay, limiter=ctx.drawing)
+    return Response(data, media_type="image/png", headers=FOREVER)

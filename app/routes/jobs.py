@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.context import Context
-from app.dependencies import Ctx, Engineer, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Engineer, Read, RowId, Viewer
 from app.routes import STREAM, After, IdempotencyKey, Limit, event, replied
 from app.schemas.common import Page
 from app.schemas.jobs import Format, JobIn, JobView
@@ -75,15 +75,17 @@ def _look(ctx: Context, job_id: str) -> dict[str, Any]:
 
 
 @router.post("/{job_id}:cancel")
-def cancel(job_id: RowId, session: Write, caller: Engineer) -> JobView:
+def cancel(job_id: RowId, ctx: Ctx, caller: Engineer) -> JobView:
     """Stop a job."""
-    return JobView(**jobs.view(jobs.cancel(session, job_id)))
+    with ctx.database.write() as session:
+        return JobView(**jobs.view(jobs.cancel(session, job_id)))
 
 
 @router.post("/{job_id}:resume")
-def resume(job_id: RowId, session: Write, caller: Engineer) -> JobView:
+def resume(job_id: RowId, ctx: Ctx, caller: Engineer) -> JobView:
     """Queue a job again that ended without its whole result."""
-    return JobView(**jobs.view(jobs.resume(session, job_id)))
+    with ctx.database.write() as session:
+        return JobView(**jobs.view(jobs.resume(session, job_id)))
 
 
 @router.get("/{job_id}/report")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.dependencies import Admin, Read, RowId, Write
+from app.dependencies import Admin, Ctx, Read, RowId
 from app.routes import After, Limit
 from app.schemas.common import Page
 from app.schemas.keys import KeyIn, KeyMade, KeyView
@@ -14,10 +14,11 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 
 @router.post("", status_code=201)
-def create(body: KeyIn, session: Write, caller: Admin) -> KeyMade:
+def create(body: KeyIn, ctx: Ctx, caller: Admin) -> KeyMade:
     """Make a key; the answer is the only time it is shown."""
-    key, secret = keys.create(session, body.name, body.role, caller.name)
-    return KeyMade(**KeyView.model_validate(key).model_dump(), key=secret)
+    with ctx.database.write() as session:
+        key, secret = keys.create(session, body.name, body.role, caller.name)
+        return KeyMade(**KeyView.model_validate(key).model_dump(), key=secret)
 
 
 @router.get("")
@@ -28,6 +29,7 @@ def listed(session: Read, caller: Admin, cursor: After = None, limit: Limit = 50
 
 
 @router.delete("/{key_id}")
-def revoke(key_id: RowId, session: Write, caller: Admin) -> KeyView:
+def revoke(key_id: RowId, ctx: Ctx, caller: Admin) -> KeyView:
     """End a key, at once and for good."""
-    return KeyView.model_validate(keys.revoke(session, key_id))
+    with ctx.database.write() as session:
+        return KeyView.model_validate(keys.revoke(session, key_id))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 
-from app.dependencies import Ctx, Engineer, ProductName, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Engineer, ProductName, Read, RowId, Viewer
 from app.errors import Invalid
 from app.routes import After, Limit
 from app.schemas.common import Page, Text
@@ -21,10 +21,11 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-T
 
 
 @router.post("", status_code=201)
-def create(body: ProductIn, session: Write, caller: Engineer, response: Response) -> ProductView:
+def create(body: ProductIn, ctx: Ctx, caller: Engineer, response: Response) -> ProductView:
     """Make a product."""
     response.headers["Location"] = f"/v1/products/{body.name}"
-    return ProductView.model_validate(products.create(session, body))
+    with ctx.database.write() as session:
+        return ProductView.model_validate(products.create(session, body))
 
 
 @router.get("")
@@ -42,15 +43,17 @@ def show(product: ProductName, session: Read, caller: Viewer) -> ProductRecord:
 
 
 @router.patch("/{product}")
-def change(product: ProductName, body: ProductPatch, session: Write, caller: Engineer) -> ProductView:
+def change(product: ProductName, body: ProductPatch, ctx: Ctx, caller: Engineer) -> ProductView:
     """Describe, archive or bring back a product."""
-    return ProductView.model_validate(products.change(session, product, body))
+    with ctx.database.write() as session:
+        return ProductView.model_validate(products.change(session, product, body))
 
 
 @router.delete("/{product}")
-def archive(product: ProductName, session: Write, caller: Engineer) -> ProductView:
+def archive(product: ProductName, ctx: Ctx, caller: Engineer) -> ProductView:
     """Archive a product: it is judged no longer, and its record stays."""
-    return ProductView.model_validate(products.change(session, product, ProductPatch(archived=True)))
+    with ctx.database.write() as session:
+        return ProductView.model_validate(products.change(session, product, ProductPatch(archived=True)))
 
 
 @router.post("/{product}/images", status_code=201)
@@ -107,6 +110,7 @@ def picture(product: ProductName, image_id: RowId, ctx: Ctx, session: Read, call
 
 
 @router.delete("/{product}/images/{image_id}", status_code=204)
-def remove(product: ProductName, image_id: RowId, session: Write, caller: Engineer) -> None:
+def remove(product: ProductName, image_id: RowId, ctx: Ctx, caller: Engineer) -> None:
     """Take a picture out of the next enrolment."""
-    images.remove(session, product, image_id)
+    with ctx.database.write() as session:
+        images.remove(session, product, image_id)

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.context import Context
-from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Engineer, Operator, Read, RowId, Viewer
 from app.errors import reported
 from app.routes import STREAM, After, Limit, event
 from app.routes.telling import told, whole
@@ -57,9 +57,10 @@ def listed(inspection_id: RowId, session: Read, caller: Viewer, cursor: After = 
 
 
 @router.post("/answers/{answer_id}/feedback", status_code=201)
-def feedback(answer_id: RowId, body: FeedbackIn, session: Write, caller: Operator) -> FeedbackView:
+def feedback(answer_id: RowId, body: FeedbackIn, ctx: Ctx, caller: Operator) -> FeedbackView:
     """Say what you think of an answer, or how it should read."""
-    return FeedbackView.model_validate(questions.feedback(session, answer_id, body, caller.name))
+    with ctx.database.write() as session:
+        return FeedbackView.model_validate(questions.feedback(session, answer_id, body, caller.name))
 
 
 @router.get("/answers/preferences")

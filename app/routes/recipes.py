@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, File, Query, Response, UploadFile
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
-from app.dependencies import Ctx, Engineer, ProductName, Read, Viewer, Write
+from app.dependencies import Ctx, Engineer, ProductName, Read, Viewer
 from app.routes import IdempotencyKey, Limit, replied
 from app.schemas.common import Page
 from app.schemas.jobs import JobView
 from app.schemas.products import ProductView
 from app.schemas.recipes import DiffView, EnrollIn, PromoteIn, RecipeView
-from app.services import diffs, enrolments, idempotency, jobs, products, recipes
+from app.services import diffs, enrolments, idempotency, jobs, recipes
+from app.settings import MIB
 
 router = APIRouter(prefix="/v1/products/{product}", tags=["recipes"])
 Number = Annotated[int, InPath(ge=1, lt=2**31)]
@@ -99,15 +102,20 @@ def promote(
 
 
 @router.post(":rollback")
-def rollback(product: ProductName, session: Write, caller: Engineer) -> ProductView:
-    """Judge again by the recipe that the present one replaced."""
-    recipes.rollback(session, product, caller.name)
-    return ProductView.model_validate(products.get(session, product))
+def rollback(product: ProductName, ctx: Ctx, caller: Engineer) -> ProductView:
+    """Judge again by the recipe that the present one replaced. It is loaded first, as when it was promoted."""
+    return ProductView.model_validate(recipes.rollback(ctx, product, caller.name))
 
 
 @router.get("/recipes/{number}/export", response_class=Response)
 def export(product: ProductName, number: Number, ctx: Ctx, caller: Engineer) -> Any:
     """The recipe as one file, no pickle in it."""
     path = recipes.export(ctx, product, number)
-    name = f"{product}-{number}.kensor.zip"
-    return FileResponse(path, media_type="application/zip", filename=name, background=BackgroundTask(path.unlink))
+    file = path.open("rb")
+    path.unlink()  # what happens to the response does not matter to it then
+    headers = {
+        "Content-Disposition": f'attachment; filename="{product}-{number}.kensor.zip"',
+        "Content-Length": str(os.fstat(file.fileno()).st_size),
+    }
+    parts = iter(partial(file.read, MIB), b"")
+    return StreamingResponse(parts, media_type="application/zip", headers=headers, background=BackgroundTask(file.close))

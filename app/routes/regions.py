@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import Ctx, Engineer, ProductName, Read, Viewer, Write
+from app.dependencies import Ctx, Engineer, ProductName, Read, Viewer
 from app.errors import ServiceError
 from app.routes.products import FOREVER, MEDIA
 from app.schemas.regions import RegionIn, RegionView
@@ -54,6 +54,7 @@ def picture(product: ProductName, ctx: Ctx, session: Read, caller: Viewer) -> Re
 
 
 @router.delete("/roi", status_code=204)
-def clear(product: ProductName, session: Write, caller: Engineer) -> None:
+def clear(product: ProductName, ctx: Ctx, caller: Engineer) -> None:
     """Look at the whole picture again, from the next enrolment on."""
-    regions.clear(session, product)
+    with ctx.database.write() as session:
+        regions.clear(session, product)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from app.db.queries.inspections import Filter
-from app.dependencies import Operator, Read, RowId, Viewer, Write
+from app.dependencies import Ctx, Operator, Read, RowId, Viewer
 from app.routes import After, Limit
 from app.routes.inspections import chosen
 from app.schemas.common import Name, Page, Tag, VerdictName
@@ -20,9 +20,10 @@ router = APIRouter(prefix="/v1", tags=["reviews"])
 
 
 @router.post("/inspections/{inspection_id}/reviews", status_code=201)
-def review(inspection_id: RowId, body: ReviewIn, session: Write, caller: Operator) -> ReviewView:
+def review(inspection_id: RowId, body: ReviewIn, ctx: Ctx, caller: Operator) -> ReviewView:
     """Add a judgement beside the verdict."""
-    return ReviewView.model_validate(reviews.add(session, inspection_id, body, caller))
+    with ctx.database.write() as session:
+        return ReviewView.model_validate(reviews.add(session, inspection_id, body, caller))
 
 
 @router.get("/inspections/{inspection_id}/reviews")

@@ -27,7 +27,8 @@ def diff(session: Session, product: str, number: int, against: int | None, last:
         if recipe is None:
             return list(firsts)
         again = queries.again(session, ids, recipe)
-        return [first if first.recipe_number == recipe else again.get(first.id) for first in firsts]
+        own = [one.recipe_number == recipe and not (one.review_overridden or one.reject_overridden) for one in firsts]
+        return [first if its else again.get(first.id) for first, its in zip(firsts, own, strict=True)]
 
     old, new = judged(against), judged(number)
     rows = [

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.context import Context
 from app.db.queries import exemplars as queries
 from app.db.tables import Exemplar, Inspection
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Damaged, Invalid, NotFound
 from app.schemas.exemplars import ExemplarIn
 from app.services import inspections, products
 from inspection import exemplars as domain
@@ -122,7 +122,7 @@ def present(ctx: Context, wanted: Iterable[tuple[Whose, Seen]]) -> Iterator[tupl
         for whose, one in wanted:
             try:
                 look = features(ctx, [one])[0]
-            except NotFound:
+            except (NotFound, Damaged):
                 lost += 1
                 continue
             yield whose, one, look

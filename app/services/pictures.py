@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -24,6 +25,14 @@ class Style(NamedTuple):
     """Upper end of the one heatmap scale, raw units of the map."""
     regional: bool
     """Not all of the picture was looked at."""
+
+
+def drawn(ctx: Context, inspection_id: str, draw: Callable[[Context, Inspection, Style], bytes]) -> bytes:
+    """An inspection drawn by `heatmap` or `overlay`; the database is free again before that begins."""
+    with ctx.database.read() as session:
+        row = inspections.get(session, inspection_id)
+        how = style(session, row)
+    return draw(ctx, row, how)
 
 
 def style(session: Session, row: Inspection) -> Style:

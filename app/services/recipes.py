@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from app.context import Context
 from app.db.queries import recipes as queries
-from app.db.tables import Promotion, Recipe, now
+from app.db.tables import Product, Promotion, Recipe, now
 from app.errors import Conflict, Invalid, NotFound
 from app.schemas.recipes import RecipeView
 from app.services import products
+from app.store import sync
 from inspection import calibration, recipe
 from inspection.evidence import InspectionError, RecipeRefused
 from inspection.verdict import check
@@ -99,15 +100,28 @@ def verify(ctx: Context, product: str, number: int) -> None:
     ctx.pool.inspector(row.sha256, folder(ctx, row.sha256))
 
 
-def rollback(session: Session, product: str, by: str) -> Recipe:
-    """Judge again by the recipe that the present one replaced. Raises `Conflict` where it replaced none."""
-    owner = products.get(session, product, lock=True, active=True)
+def rollback(ctx: Context, product: str, by: str) -> Product:
+    """Judge again by the recipe that the present one replaced, which is loaded first.
+
+    Raises `Conflict` where it replaced none, `RecipeRefused` where that one's digests or golden scores do not hold."""
+    with ctx.database.read() as session:
+        before, _ = _replaced(session, products.get(session, product, active=True))
+    verify(ctx, product, before)
+    with ctx.database.write() as session:
+        owner = products.get(session, product, lock=True, active=True)
+        number, present = _replaced(session, owner)
+        if number != before:
+            raise Conflict(f"Another request changed the recipe of `{product}` first.", code="conflict")
+        session.add(Promotion(product_id=owner.id, number=number, replaced=present, rollback=True, created_by=by))
+        owner.promoted = number
+        return owner
+
+
+def _replaced(session: Session, owner: Product) -> tuple[int, int | None]:
     last = queries.last_promotion(session, owner.id, owner.promoted)
     if last is None or last.replaced is None:
-        raise Conflict(f"The product `{product}` has no earlier promoted recipe.", code="nothing_to_roll_back")
-    session.add(Promotion(product_id=owner.id, number=last.replaced, replaced=owner.promoted, rollback=True, created_by=by))
-    owner.promoted = last.replaced
-    return get(session, product, last.replaced)[0]
+        raise Conflict(f"The product `{owner.name}` has no earlier promoted recipe.", code="nothing_to_roll_back")
+    return last.replaced, owner.promoted
 
 
 def export(ctx: Context, product: str, number: int) -> Path:
@@ -139,6 +153,7 @@ def settle(ctx: Context, scratch: Path, made: recipe.Recipe) -> Path:
     home = folder(ctx, made.sha256)
     try:
         scratch.rename(home)
+        sync(home.parent)
     except OSError:
         if not home.is_dir():
             raise

@@ -19,7 +19,6 @@ from app.runners import Failed, Runner
 from app.schemas.jobs import JobIn
 from app.services import inspections, jobs, products, recipes
 from app.task import Task
-from inspection.evidence import Cancelled
 
 COLUMNS = (
     "inspection", "created_at", "serial", "lot", "station", "from_recipe", "from_verdict", "from_raw_score",
@@ -59,9 +58,7 @@ def run(ctx: Context, task: Task, runner: Runner) -> dict[str, Any]:
         task.progress("reinspect", good + bad, task.total)
         if not chunk:
             break
-        if task.cancelled():
-            raise Cancelled("The re-inspection was cancelled.")
-        results = runner.run(recipe.sha256, folder, [old.image_sha256 for _, old in chunk])
+        results = runner.run(recipe.sha256, folder, [old.image_sha256 for _, old in chunk], task.cancelled)
         rows = [
             (item.position, result if isinstance(result, Failed) else _again(ctx, task, old, recipe.id, recipe.number, result))
             for (item, old), result in zip(chunk, results, strict=True)
@@ -75,8 +72,10 @@ def run(ctx: Context, task: Task, runner: Runner) -> dict[str, Any]:
                 queries.settle(session, task.id, position, made, error)
             job.failed = bad + sum(isinstance(row, Failed) for _, row in rows)
             job.done = good + bad + len(rows)
-    with ctx.database.write() as session:
+            job.attempts = 1  # it gets on: only what dies without a result counts against it
+    with ctx.database.read() as session:  # many rows: not while others wait to write
         result = counts(outcomes(session, task.id))
+    with ctx.database.write() as session:
         task.finish(session, "done_with_errors" if bad else "done", result)
     return result
 
@@ -154,8 +153,15 @@ def outcomes(session: Session, job_id: str) -> Iterator[dict[str, Any]]:
 def report(session: Session, job_id: str) -> dict[str, Any]:
     """The counts, and the pictures whose verdict flipped or that got none. Raises `Conflict` for other jobs."""
     job = _reinspection(session, job_id)
-    changed = [one for one in outcomes(session, job_id) if one["flipped"] or one["error"]]
-    return {"job": jobs.view(job), **counts(outcomes(session, job_id)), "rows": changed}
+    changed: list[dict[str, Any]] = []
+
+    def noted() -> Iterator[dict[str, Any]]:
+        for one in outcomes(session, job_id):
+            if one["flipped"] or one["error"]:
+                changed.append(one)
+            yield one
+
+    return {"job": jobs.view(job), **counts(noted()), "rows": changed}
 
 
 def report_csv(session: Session, job_id: str) -> str:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
 from parts import Echo
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from app.context import Context
 from app.db import migrate
 from app.db.engine import UNAVAILABLE, Database
-from app.db.tables import Base, Product
+from app.db.queries import drift
+from app.db.queries import inspections as queries
+from app.db.queries.inspections import Filter
+from app.db.tables import Base, Product, Recipe, new_id
 from app.errors import NotFound, Unavailable
 from app.pool import UNHEALTHY_AFTER, Pool
 from app.settings import Settings
@@ -83,6 +93,51 @@ def test_a_failed_transaction_leaves_nothing_and_frees_the_writer(settings: Sett
     with ctx.database.read() as session:
         assert {row.name for row in session.query(Product)} == {f"p{n}" for n in done} == {f"p{n}" for n in range(12)}
     ctx.close()
+
+
+def test_lists_of_a_large_record_look_only_at_what_they_show(tmp_path: Path) -> None:
+    """SQLite, which keeps no statistics: nothing is sorted, and no more is read than an index or the page's end allows."""
+    ctx = Context.open(Settings(_env_file=None, data=tmp_path), Echo())
+    then = datetime(2026, 11, 1, tzinfo=UTC)
+    judged_by = Recipe(product_id="p", number=2)
+    looks: dict[str, Callable[[Session], Any]] = {
+        "newest": lambda session: queries.newest(session, Filter(), None, 50),
+        "of a product": lambda session: queries.newest(session, Filter(product="part"), None, 50),
+        "of a day": lambda session: queries.newest(session, Filter(since=then, until=then + timedelta(days=1)), None, 50),
+        "counts": lambda session: queries.verdict_counts(session, Filter(since=then)),
+        "again": lambda session: queries.again(session, ["a", "b"], 2),
+        "drift": lambda session: drift.stream(session, judged_by, None, 2000),
+    }
+    said: list[tuple[str, Any]] = []
+    event.listen(ctx.database.engine, "before_cursor_execute", lambda *of: said.append((of[2], of[3])))
+    plans = {}
+    for name, look in looks.items():
+        with ctx.database.read() as session:
+            said.clear()
+            look(session)
+            statement, values = next(one for one in said if one[0].startswith("SELECT"))
+            rows = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            plans[name] = [row[3] for row in rows if "inspections" in row[3] or "TEMP" in row[3]]
+    assert plans["newest"] == ["SCAN inspections USING INDEX sqlite_autoindex_inspections_1"]  # by falling id, to the page's end
+    assert plans["of a product"] == ["SEARCH inspections USING INDEX ix_inspections_product_id_id (product_id=?)"]
+    assert plans["of a day"] == ["SEARCH inspections USING INDEX sqlite_autoindex_inspections_1 (id>? AND id<?)"]
+    assert plans["counts"][0].startswith("SEARCH inspections USING INDEX") and len(plans["counts"]) == 1
+    assert plans["again"][0].startswith("SEARCH inspections USING INDEX ix_inspections_source_id (source_id=?)")
+    assert "ix_inspections_product_id_recipe_number_id (product_id=? AND recipe_number=?)" in plans["drift"][0]
+    ctx.close()
+
+
+@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)), st.integers(-60_000, 60_000))
+def test_the_first_id_of_any_moment_is_an_id(when: datetime, later: int) -> None:
+    assert str(UUID(queries.id_at(when, later))) == queries.id_at(when, later)
+    assert queries.id_at(when, later) <= queries.id_at(when, later + 1)
+
+
+def test_ids_tell_the_time() -> None:
+    before = datetime.now(UTC)
+    made = [new_id() for _ in range(50)]
+    after = datetime.now(UTC) + timedelta(milliseconds=50)
+    assert all(queries.id_at(before) <= one < queries.id_at(after) for one in made)
 
 
 @pytest.mark.parametrize("url", ["{tmp}/objects", "memory://kensor-test"])

@@ -213,8 +213,8 @@ def test_what_the_store_lost_of_others_takes_nothing_from_the_rest(
         review = {"decision": "reject", "defect_type": "stain", "finding": "f1", "expected_revision": 0}
         good(client.post(f"/v1/inspections/{found[number]['id']}/reviews", json=review), 201)  # looked at when it is needed
     lost = [good(client.get(f"/v1/inspections/{found[number]['id']}"))["image"]["sha256"] for number in (1, 3)]
-    for sha256 in lost:
-        Path(ctx.store.path(sha256)).unlink()
+    Path(ctx.store.path(lost[0])).unlink()
+    Path(ctx.store.path(lost[1])).write_bytes(b"")  # as a power cut may leave a file
     seen = ask(client, found[4], "Have we seen this before?")
     assert "Of 2 earlier findings looked at" in seen["answer"]
     assert "2 more were not looked at." in seen["answer"]

@@ -79,6 +79,15 @@ def test_reviewed_parts_widen_the_recipe_and_the_diff_says_what_changes(client: 
 
 
 @pytest.mark.parametrize("database_url", [None], ids=["sqlite"])
+def test_a_verdict_at_other_limits_is_not_the_recipes_own(client: TestClient, part: str) -> None:
+    at_own = {"content": picture(104, "stain"), "headers": PNG}
+    stricter = {"params": {"threshold_reject": 1e-3, "threshold_review": 1e-3}, "content": GOOD, "headers": PNG}
+    for given in (at_own, stricter):
+        assert good(client.post(f"{part}/inspections", **given), 201)["verdict"] == "reject"
+    found = good(client.get(f"{part}/recipes/1/diff"))
+    assert (found["inspections"], found["compared"], found["not_judged"]) == (2, 1, {"1": 1})
+
+
 def test_only_parts_reviewed_as_good_are_taken(client: TestClient, part: str, ctx: Context) -> None:
     passed, bad = judge(client, part, GOOD), judge(client, part, BAD, "reject")
     url = f"{part}/images:from-inspections"

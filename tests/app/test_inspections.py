@@ -7,19 +7,22 @@ import hashlib
 import io
 import struct
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from parts import BAD, GOOD, HERE, PNG, Echo, good, picture, refused
+from parts import BAD, GOOD, HERE, PNG, Echo, good, picture, refused, served
 
 from app.context import Context
 from app.main import create_app
+from app.services import pictures
 from app.settings import Settings
 from inspection import calibration
 from inspection.inspector import Inspector
@@ -189,6 +192,34 @@ def test_sixteen_clients_lose_no_row(client: TestClient, part: str) -> None:
     listed = good(client.get("/v1/inspections?limit=500"))["items"]
     assert {row["id"] for row in listed} == set(ids)
     assert {row["serial"] for row in listed} == {str(n) for n in range(64)}
+
+
+@pytest.mark.parametrize("database_url", [None], ids=["sqlite"])
+def test_more_writers_than_threads_wait_for_each_other_only(settings: Settings, enrolled: Path) -> None:
+    """Each took the one writer's lock before it had a thread to write in: with forty waiting, the first never got one."""
+    with served(settings, Echo()) as address, httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
+        good(http.post("/v1/products", json={"name": "part"}), 201)
+        started, names = time.monotonic(), [f"p{n}" for n in range(120)]
+        with ThreadPoolExecutor(len(names)) as clients:
+            made = list(clients.map(lambda name: http.post("/v1/products", json={"name": name}).status_code, names))
+        assert made == [201] * len(names)
+        assert time.monotonic() - started < 14  # the lock is waited for 15 s
+
+
+@pytest.mark.parametrize("database_url", [None], ids=["sqlite"])
+def test_a_gallery_leaves_threads_to_verdicts(settings: Settings, enrolled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(pictures, "drawn", lambda *of: (go.wait(60), b"png")[1])
+    with served(settings, Echo()) as address, httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
+        one = "/v1/inspections/01900000-0000-7000-8000-000000000000/overlay.png"
+        with ThreadPoolExecutor(60) as clients:
+            drawn = [clients.submit(http.get, one) for _ in range(60)]
+            try:
+                time.sleep(0.5)
+                assert good(http.get("/v1/inspections"))["items"] == [] and not any(each.done() for each in drawn)
+            finally:
+                go.set()
+            assert {each.result().status_code for each in drawn} == {200}
 
 
 def test_a_full_queue_is_told(settings: Settings) -> None:

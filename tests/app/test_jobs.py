@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import signal
@@ -19,14 +20,17 @@ from fastapi.testclient import TestClient
 from parts import BAD, GOOD, PNG, give_recipe, good, picture, refused
 
 from app.context import Context
+from app.db.queries import idempotency
 from app.db.queries import jobs as queries
-from app.db.tables import Inspection, Job, now
+from app.db.tables import Idempotency, Inspection, Job, now
+from app.runners import Local
 from app.services import jobs as jobs_service
 from app.services.reinspections import harmless
 from app.settings import Settings
 from app.task import LeaseLost, Task
 from app.worker import MAX_ATTEMPTS, Worker
 from inspection.enrolment import enroll
+from inspection.evidence import Cancelled
 from inspection.options import EnrolOptions
 
 
@@ -104,6 +108,56 @@ def test_a_lost_picture_is_that_pictures_error(client: TestClient, judged: str, 
     good(client.post(f"{job['links']['self']}:resume"))
     Worker(ctx).once()
     assert good(client.get(job["links"]["self"]))["state"] == "done"
+
+
+def test_a_store_that_is_away_is_no_pictures_error(
+    client: TestClient, judged: str, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(client)
+    with monkeypatch.context() as patched:
+        patched.setattr(ctx.store, "_read", lambda sha256: (_ for _ in ()).throw(OSError(errno.EIO, "away")))
+        Worker(ctx).once()
+    ended = good(client.get(job["links"]["self"]))
+    assert (ended["state"], ended["error"]["code"], ended["done"], ended["failed"]) == ("failed", "storage_unavailable", 0, 0)
+    good(client.post(f"{job['links']['self']}:resume"))
+    Worker(ctx).once()
+    assert good(client.get(job["links"]["self"]))["state"] == "done"
+
+
+def test_a_job_that_nobody_cancelled_goes_back_to_the_queue(client: TestClient, judged: str, ctx: Context) -> None:
+    """As where the database was away for longer than the lease, and came back: between two pictures of a chunk."""
+    job, looked = submit(client), iter([False, True])
+    runner = Local(ctx.store, ctx.pool)
+    recipe = good(client.get(f"{judged}/recipes/2"))["sha256"]
+    images = [one["image"]["sha256"] for one in good(client.get("/v1/inspections"))["items"]]
+    with pytest.raises(Cancelled):
+        runner.run(recipe, ctx.settings.recipes / recipe, images, lambda: next(looked))
+    assert next(looked, None) is None
+
+    class Stopped(Worker):
+        def _do(self, task: Task) -> None:
+            task.stop.set()
+            super()._do(task)
+
+    assert Stopped(ctx).once()
+    assert good(client.get(job["links"]["self"]))["state"] == "queued"
+
+
+def test_old_responses_are_forgotten_some_at_a_time(client: TestClient, part: str, ctx: Context) -> None:
+    old = now() - timedelta(hours=25)
+    with ctx.database.write() as session:
+        rows = [
+            Idempotency(
+                key_id="k", token=str(n), fingerprint="0" * 64, status=201, response={}, created_at=old if n < 5 else now()
+            )
+            for n in range(6)
+        ]
+        session.add_all(rows)
+    with ctx.database.write() as session:
+        assert idempotency.purge(session, 3) == 3
+    Worker(ctx)._tidy()
+    with ctx.database.read() as session:
+        assert [row.token for row in session.query(Idempotency)] == ["5"]
 
 
 def test_a_job_is_cancelled_before_and_while_it_runs(client: TestClient, judged: str, ctx: Context) -> None:
@@ -210,7 +264,7 @@ def test_what_a_killed_worker_began_its_successor_ends(client: TestClient, judge
         assert time.monotonic() < until
         time.sleep(0.1)
     done = good(client.get(job["links"]["self"]))
-    assert (done["state"], done["done"], done["attempts"]) == ("done", 6, 2)
+    assert (done["state"], done["done"], done["attempts"]) == ("done", 6, 1)
     again = good(client.get(f"/v1/inspections?job={job['id']}"))["items"]
     assert len(again) == len({row["source_id"] for row in again}) == 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from app.settings import Settings
 from app.worker import Worker
 from inspection import normals
 from inspection.drawn import drawn
+from inspection.enrolment import enroll
 from inspection.normals import read
+from inspection.options import EnrolOptions
 
 SMALL = {"backbone": "efficientnet_lite0", "image_size": 128, "coreset": 200}
 
@@ -181,6 +184,18 @@ def test_promotion_and_rollback(client: TestClient, part: str, ctx: Context, enr
     refused(client.post(f"{part}/recipes/9:promote"), 404, "unknown_recipe")
 
 
+def test_a_recipe_that_cannot_judge_any_more_is_not_rolled_back_to(client: TestClient, part: str, ctx: Context) -> None:
+    scratch = ctx.settings.recipes / ".other"
+    made = enroll([picture(n) for n in range(3)], scratch, product="part", options=EnrolOptions(image_size=64, coreset=50))
+    give_recipe(ctx, client, scratch)
+    shutil.rmtree(scratch)
+    assert good(client.get(part))["promoted"] == 2
+    first = good(client.get(f"{part}/recipes/1"))["sha256"]
+    next((ctx.settings.recipes / first).glob("*.safetensors")).write_bytes(b"torn")
+    refused(client.post(f"{part}:rollback"), 503, "recipe_refused")
+    assert good(client.get(part))["promoted"] == 2 and made.sha256 != first
+
+
 def test_a_recipe_travels_as_one_file(client: TestClient, part: str, ctx: Context) -> None:
     response = client.get(f"{part}/recipes/1/export")
     assert response.headers["content-type"] == "application/zip"
@@ -188,6 +203,11 @@ def test_a_recipe_travels_as_one_file(client: TestClient, part: str, ctx: Contex
     body = good(client.post("/v1/products/elsewhere/recipes:import", files={"file": ("r.zip", response.content)}), 201)
     assert (body["number"], body["product"]) == (1, "elsewhere")
     assert body["sha256"] == good(client.get(f"{part}/recipes/1"))["sha256"]
+    assert (
+        int(response.headers["content-length"]) == len(response.content)
+        and "attachment" in response.headers["content-disposition"]
+    )
+    client.get(f"{part}/recipes/1/export", headers={"Range": f"bytes={len(response.content)}-"})  # `curl -C -` of a whole file
     damaged = bytearray(response.content)
     damaged[len(damaged) // 2] ^= 1
     for wrong in (bytes(damaged), b"not a zip"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import CursorResult, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db.tables import Idempotency, now
@@ -28,6 +28,10 @@ def add(session: Session, row: Idempotency) -> None:
     session.flush()
 
 
-def purge(session: Session) -> None:
-    """Forget what is too old."""
-    session.execute(delete(Idempotency).where(Idempotency.created_at <= now() - KEPT))
+def purge(session: Session, most: int) -> int:
+    """Forget the `most` oldest of what is too old; returns how many went."""
+    key = (Idempotency.key_id, Idempotency.token)
+    old = select(*key).where(Idempotency.created_at <= now() - KEPT).order_by(Idempotency.created_at).limit(most)
+    done = session.execute(delete(Idempotency).where(tuple_(*key).in_(old)))
+    assert isinstance(done, CursorResult)
+    return done.rowcount

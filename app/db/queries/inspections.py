@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, Subquery, and_, exists, func, or_, select
@@ -30,6 +30,17 @@ class Filter:
     """Re-inspections of this job; without it, first inspections only."""
 
 
+APART = 60_000
+"""Milliseconds, more than lie between the time in an inspection's id and its `created_at`: the ids tell which rows to look at."""
+
+
+def id_at(when: datetime, later: int = 0) -> str:
+    """The first id (UUIDv7) of a moment (UTC, where it has no zone), `later` milliseconds after it."""
+    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
+    digits = f"{max(int(aware.timestamp() * 1000) + later, 0):012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8000-000000000000"
+
+
 def select_(what: Filter) -> Select[Any]:
     """The rows of a filter."""
     statement = select(Inspection)
@@ -48,9 +59,9 @@ def select_(what: Filter) -> Select[Any]:
         reviewed = exists().where(Review.inspection_id == Inspection.id)
         statement = statement.where(reviewed if what.reviewed else ~reviewed)
     if what.since is not None:
-        statement = statement.where(Inspection.created_at >= what.since)
+        statement = statement.where(Inspection.created_at >= what.since, Inspection.id >= id_at(what.since, -APART))
     if what.until is not None:
-        statement = statement.where(Inspection.created_at < what.until)
+        statement = statement.where(Inspection.created_at < what.until, Inspection.id < id_at(what.until, APART))
     return statement.where(Inspection.job_id == what.job if what.job is not None else Inspection.job_id.is_(None))
 
 
@@ -107,9 +118,11 @@ def last_revision(session: Session, inspection_id: str) -> int:
 
 
 def verdict_counts(session: Session, what: Filter) -> dict[str, int]:
-    """How many of each verdict."""
-    chosen = select_(what).subquery()
-    return dict(session.execute(select(chosen.c.verdict, func.count()).group_by(chosen.c.verdict)).all())
+    """How many of each verdict. Not by GROUP BY, for which SQLite walks through the index of all verdicts."""
+    verdicts = ("pass", "review", "reject")
+    each = select_(what).with_only_columns(*(func.count().filter(Inspection.verdict == verdict) for verdict in verdicts))
+    counted = session.execute(each.order_by(None)).one()
+    return {verdict: n for verdict, n in zip(verdicts, counted, strict=True) if n}
 
 
 def newest_reviews() -> Subquery:
