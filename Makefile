@@ -12,6 +12,8 @@ PY     := $(VENV)/bin/python
 KENSOR := $(VENV)/bin/kensor
 DEMO   ?= elpv
 ARGS   ?=
+# Test processes: each takes a core and up to 3 GB.
+JOBS   ?= 2
 
 # 3.11 first: it is what the lock files are resolved for. A version manager's shim that cannot run is passed over.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python python3.14; do \
@@ -70,7 +72,7 @@ bench: $(RUN)
 
 test: $(DEV)
 	$(KENSOR) weights pull
-	$(PY) -m pytest --cov=inspection --cov=app/services --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --cov=inspection --cov=app/services --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
 
 lint: $(DEV)
 	$(PY) -m ruff check .

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from benchmarks import accuracy, experts, large, many, naming, promises
+from inspection import choice
 from inspection.drawn import write
 from inspection.options import EnrolOptions
+
+LITE = "efficientnet_lite0"
 
 
 @pytest.mark.filterwarnings("ignore")  # anomalib's imports
@@ -36,7 +40,13 @@ def test_experts_are_timed_and_compared() -> None:
     assert chosen["anomalib_s"] == pytest.approx(expected, abs=0.1)
 
 
-def test_accuracy_has_a_line_for_each_way_and_for_auto(tmp_path: Path) -> None:
+def test_accuracy_has_a_line_for_each_way_and_for_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = (choice.Way("fused", 64, "max", 0.0), choice.Way(LITE, 64, "max", inf), choice.Way("fused", 96, "top", 0.02))
+    monkeypatch.setattr(choice, "WAYS", small)
+    monkeypatch.setattr(choice, "EACH", 1)
+    ways = [EnrolOptions("patchcore", way.backbone, way.image_size, score_rule=way.score_rule) for way in small]
+    others = [EnrolOptions("padim", LITE, 64), EnrolOptions("reference", LITE)]
+    monkeypatch.setattr(accuracy, "CONFIGURATIONS", (*ways, *others))
     write(tmp_path / "set/cap", 3, 5, 1, 128)
     rows = accuracy.whole(tmp_path / "set/cap", (4, 0), 1)
     assert {row["expert"] for row in rows} == {"patchcore", "padim", "reference", "auto"}
@@ -44,9 +54,9 @@ def test_accuracy_has_a_line_for_each_way_and_for_auto(tmp_path: Path) -> None:
     assert [row["normals"] for row in of_auto] == [4, 5]
     for line in accuracy.summary(rows):
         assert line["folder"] == "set/cap" and line["draws"] == 1 and 0 <= line["image_auroc"] <= 1
-        ways = [r for r in rows if r["expert"] == "patchcore" and r["normals"] == line["normals"]]
+        own = [r for r in rows if r["expert"] == "patchcore" and r["normals"] == line["normals"]]
         if line["expert"] == "auto":
-            assert line["image_auroc"] in [round(way["image_auroc"], 4) for way in ways] and sum(line["ways"].values()) == 1
+            assert line["image_auroc"] in [round(one["image_auroc"], 4) for one in own] and sum(line["ways"].values()) == 1
 
 
 def test_promises_are_held_against_fresh_parts(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from app.context import Context
 from app.db.queries import inspections as inspection_queries
 from app.db.queries import questions as queries
 from app.db.tables import Answer, Feedback, Inspection, Question, iso, new_id, now
-from app.errors import Damaged, Invalid, NotFound, describe
+from app.errors import Invalid, NotFound, describe
 from app.schemas.questions import FeedbackIn, QuestionIn
 from app.security import Principal
 from app.services import exemplars, inspections, likenesses, recipes
@@ -171,7 +171,7 @@ def _references(ctx: Context, row: Inspection) -> tuple[Pixels, ...]:
 def _kept(read: Callable[[], Array]) -> Array | None:
     try:
         return read()
-    except (NotFound, Damaged) as gone:
+    except NotFound as gone:
         log.warning("an answer does without: %s %s", gone.message, gone.details)
         return None
 
@@ -184,7 +184,7 @@ def _looked_at(ctx: Context, row: Inspection, evidence: domain.Evidence, questio
             return replace(evidence, likeness=likenesses.of(ctx, row, evidence.findings))
         if evidence.labels and (asked.kind == "type" or asked.names_type or asked.label):
             return replace(evidence, named=exemplars.named(ctx, row, evidence.findings))
-    except (NotFound, Damaged) as gone:  # a picture or map that the store lost, of this inspection or of another
+    except NotFound as gone:  # a picture or map that the store lost, of this inspection or of another
         log.warning("an answer does without likeness: %s %s", gone.message, gone.details)
     return evidence
 
