@@ -55,11 +55,11 @@ def identify(ctx: Context, scope: Scope) -> Principal:
     return LOCAL
 
 
-Key = Annotated[Any, Depends(HTTPBearer(auto_error=False, description="A key of the service, or of `KENSOR_ADMIN_KEY`."))]
+Bearer = Annotated[Any, Depends(HTTPBearer(auto_error=False, description="A key of the service, or of `KENSOR_ADMIN_KEY`."))]
 """Says in the OpenAPI document how a key is given; `identify` reads it."""
 
 
-async def principal(request: Request, ctx: Ctx, _: Key) -> Principal:
+async def principal(request: Request, ctx: Ctx, _: Bearer) -> Principal:
     """Who calls, as the edge found out before the body was read."""
     found: Principal | None = request.scope.get("kensor.principal")
     return await run_in_threadpool(identify, ctx, request.scope) if found is None else found

@@ -51,7 +51,7 @@ class Store:
         return data
 
     def local(self, sha256: str, folder: Path) -> Path:
-        """A file to read later: the store's own where that is on this machine, otherwise a copy in `folder`, made if need be.
+        """A file to read later: the store's own where that is on this machine, otherwise a copy in `folder`.
 
         Raises as `get`, OSError where the copy cannot be written."""
         if self._local:

@@ -24,7 +24,7 @@ from inspection.fitting import Stop, fitted, held_out, stopper
 from inspection.gate import gate
 from inspection.image import Limits, Pixels
 from inspection.inspector import Inspector, weights_sha256
-from inspection.normals import Normal, checked, distinct, odd, read
+from inspection.normals import Normal, checked, copies_of, distinct, odd, read
 from inspection.options import EnrolOptions, region_of, resolved, view_of
 from inspection.recipe import Golden, Recipe
 from inspection.region import described
@@ -130,6 +130,7 @@ def enroll(
         heatmap_max=2 * card.finding_limit if card.finding_limit else 1.0,
         golden=(),
         normals=tuple(n.sha256 for n in normals),
+        copies=copies_of(given, normals),
         warnings=tuple(warnings),
         files={},
         libraries={name: version(name) for name in _LIBRARIES},

@@ -24,7 +24,7 @@ from inspection.fitting import Stop, stopper
 from inspection.gate import Gate, Look, typical, widened
 from inspection.image import Limits, decode
 from inspection.inspector import Inspector
-from inspection.normals import Normal, checked, distinct, read, some
+from inspection.normals import Normal, checked, copies_of, distinct, read, some
 from inspection.options import MAX_BANK, EnrolOptions
 from inspection.recipe import Golden, Recipe
 from models.experts import REGION, FeaturesRefused, FitCancelled, load_expert
@@ -68,7 +68,8 @@ def extend(
         raise EnrolmentRefused(f"{folder} exists already: a recipe is never overwritten.")
     before = Inspector.load(parent, limits=limits).recipe
     given = checked(images, names, limits, tell, stop)
-    unknown = [normal for normal in given if normal.sha256 not in before.normals]
+    known = {*before.normals, *before.copies}
+    unknown = [normal for normal in given if normal.sha256 not in known]
     if not unknown:
         raise EnrolmentRefused(f"The recipe has all {len(given)} pictures already: there is nothing to add.", known=len(given))
     normals, remarks = distinct(unknown)
@@ -162,6 +163,7 @@ def extend(
         heatmap_max=2 * card.finding_limit if card.finding_limit else before.heatmap_max,
         golden=(),
         normals=(*before.normals, *(n.sha256 for n in normals)),
+        copies=(*before.copies, *copies_of(unknown, normals)),
         warnings=(
             *(w for w in before.warnings if w not in (*old.warnings, *selftest.warnings(before.self_test))),
             *remarks,

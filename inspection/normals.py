@@ -103,6 +103,12 @@ def distinct(given: list[Normal]) -> tuple[list[Normal], list[str]]:
     return normals, warnings
 
 
+def copies_of(given: Sequence[Normal], normals: Sequence[Normal]) -> tuple[str, ...]:
+    """SHA-256 of the files that `distinct` left out."""
+    kept = {normal.sha256 for normal in normals}
+    return tuple(dict.fromkeys(normal.sha256 for normal in given if normal.sha256 not in kept))
+
+
 def twins(thumbs: Sequence[Pixels]) -> list[tuple[int, int]]:
     """Pairs (earlier, later) of grey `[64, 64]` thumbnails that show one picture but for noise, encoding and a change of light.
 

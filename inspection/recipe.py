@@ -88,6 +88,8 @@ class Recipe:
     libraries: dict[str, str]
     created_at: str
     """ISO 8601, UTC. Not part of the digest, nor are the choice's times: the same pictures and options make the same recipe."""
+    copies: tuple[str, ...] = ()
+    """SHA-256 of pictures that were left out as copies of normal ones, and are nothing new to an extension."""
     sha256: str = ""
     """Of the canonical `recipe.json` without its times; it holds the digests of all other files."""
 
@@ -106,6 +108,8 @@ def document(recipe: Recipe) -> bytes:
     """The canonical JSON of a recipe, as written."""
     values = {"format": FORMAT, **asdict(recipe)}
     del values["sha256"]
+    if not recipe.copies:
+        del values["copies"]
     return _canonical(values)
 
 
@@ -268,6 +272,7 @@ def _from_values(values: Mapping[str, Any]) -> Recipe:
         "gate": _made(Gate, values["gate"]),
         "golden": tuple(_made(Golden, golden) for golden in values["golden"]),
         "normals": tuple(values["normals"]),
+        "copies": tuple(values.get("copies", ())),
         "size": tuple(int(side) for side in values["size"]),
         "warnings": tuple(values["warnings"]),
     }

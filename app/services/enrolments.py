@@ -14,6 +14,7 @@ from app.db.queries import inspections as inspection_queries
 from app.db.queries import products as product_queries
 from app.db.queries.inspections import Filter
 from app.db.tables import Job
+from app.db.tables import Recipe as Row
 from app.errors import Conflict
 from app.schemas.jobs import JobIn
 from app.schemas.recipes import EnrollIn
@@ -36,7 +37,7 @@ def submit(session: Session, product: str, body: EnrollIn, by: str) -> Job:
             raise Conflict(f"The product `{product}` has no promoted recipe to extend.", code="no_recipe", product=product)
         parent, _ = recipes.get(session, product, number)
         params = body.model_dump(exclude_unset=True) | {"extends": number}
-        known, given = set(parent.manifest["normals"]), len(normals)
+        known, given = _known(parent), len(normals)
         normals = [one for one in normals if one[0] not in known]
         if not normals:
             message = f"Recipe {number} has all {given} normal pictures of the product already: give it others first."
@@ -104,14 +105,14 @@ def _extended(ctx: Context, task: Task, number: int, scratch: Path, fetched: Pat
 
     with ctx.database.read() as session:
         parent, _ = recipes.get(session, task.product, number)
-    known = set(parent.manifest["normals"])
+    known, own = _known(parent), set(parent.manifest["normals"])
     normals = [one for one in _normals(ctx, task) if one[0] not in known]
-    refits = parent.manifest["expert"] != "patchcore" or len(known) < extension.LEAST
+    refits = parent.manifest["expert"] != "patchcore" or len(own) < extension.LEAST
     return extension.extend(
         recipes.folder(ctx, parent.sha256),
         _files(ctx, task, normals, fetched),
         scratch,
-        originals=(lambda sha256: ctx.store.local(sha256, fetched)) if refits and all(map(ctx.store.has, known)) else None,
+        originals=(lambda sha256: ctx.store.local(sha256, fetched)) if refits and all(map(ctx.store.has, own)) else None,
         progress=task.progress,
         cancelled=task.cancelled,
         names=[filename for _, filename in normals],
@@ -122,6 +123,11 @@ def _extended(ctx: Context, task: Task, number: int, scratch: Path, fetched: Pat
 def _normals(ctx: Context, task: Task) -> list[tuple[str, str]]:
     with ctx.database.read() as session:
         return product_queries.normals(session, products.get(session, task.product).id)
+
+
+def _known(parent: Row) -> set[str]:
+    """The digests of all pictures that a recipe was made from, copies included."""
+    return {*parent.manifest["normals"], *parent.manifest.get("copies", ())}
 
 
 def _files(ctx: Context, task: Task, normals: list[tuple[str, str]], folder: Path) -> list[Path]:

@@ -98,6 +98,17 @@ def test_known_pictures_are_skipped_and_nothing_new_is_said(parent: tuple[Path, 
     assert not (tmp_path / "none").exists()
 
 
+def test_a_copy_that_was_left_out_is_nothing_new(tmp_path: Path) -> None:
+    again = cv2.imencode(".png", cv2.imdecode(np.frombuffer(part(3), np.uint8), 1), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    assert again != part(3)
+    made = enroll([*(part(n) for n in range(LEAST)), again], tmp_path / "r", product="cap", options=SMALL)
+    assert len(made.normals) == LEAST and len(made.copies) == 1 and load(tmp_path / "r") == made
+    with pytest.raises(EnrolmentRefused, match="already"):
+        extend(tmp_path / "r", [again], tmp_path / "wider")
+    wider = extend(tmp_path / "r", [again, part(100), part(101)], tmp_path / "wider")
+    assert wider.options["extension"]["pictures"] == 2 and wider.copies == made.copies
+
+
 def test_a_defective_picture_among_them_is_named(parent: tuple[Path, Recipe], tmp_path: Path) -> None:
     names = ["good1", "good2", "again", "stained"]
     noisy = decode(part(61)).pixels.copy()
