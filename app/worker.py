@@ -34,8 +34,8 @@ PURGED = 1000
 class Worker:
     """One worker. `stop` ends it after handing its job back to the queue."""
 
-    def __init__(self, ctx: Context) -> None:
-        self.ctx = ctx
+    def __init__(self, ctx: Context, *, tidies: bool = True) -> None:
+        self.ctx, self._tidies = ctx, tidies
         self.owner = uuid4().hex
         self.stop = threading.Event()
         self._task: Task | None = None
@@ -53,15 +53,14 @@ class Worker:
                 self.stop.wait(max(self.ctx.settings.poll_seconds, 1.0))
 
     def _tidy(self) -> None:
-        """Now and then, also during a job of days: forget old responses, some at a time, and close what nobody answers."""
-        if time.monotonic() < self._tidied + PURGE_SECONDS:
+        """Now and then, also during a job of days: forget some old responses, soon again where there are more, and close what
+        nobody answers."""
+        if not self._tidies or time.monotonic() < self._tidied + PURGE_SECONDS:
             return
-        self._tidied, gone = time.monotonic(), PURGED
-        while gone == PURGED:
-            with self.ctx.database.write() as session:
-                gone = idempotency.purge(session, PURGED)
         with self.ctx.database.write() as session:
+            more = idempotency.purge(session, PURGED) == PURGED
             questions.abandon(session, self.ctx.settings)
+        self._tidied = -inf if more else time.monotonic()
 
     def once(self, only: str | None = None) -> bool:
         """Claim and do one job (`only` this one); False: there was none."""
@@ -70,6 +69,8 @@ class Worker:
             if job is None:
                 return False
             task, attempts, cancelling = Task.of(job, self.owner), job.attempts, job.state == "cancelling"
+        if cancelling or attempts > MAX_ATTEMPTS:
+            enrolments.sweep(self.ctx, task.id)
         if cancelling:
             self._close(task, "cancelled")
         elif attempts > MAX_ATTEMPTS:
@@ -133,7 +134,6 @@ class Worker:
                 try:
                     with self.ctx.database.write() as session:
                         state = jobs.beat(session, task.id, self.owner, now() + timedelta(seconds=lease), *seen)
-                    self._tidy()
                 except UNAVAILABLE:
                     if time.monotonic() - renewed > lease:
                         task.stop.set()
@@ -141,6 +141,10 @@ class Worker:
                 renewed = time.monotonic()
                 if state != "running":
                     task.stop.set()
+                try:
+                    self._tidy()
+                except Exception:
+                    log.exception("old rows could not be tidied away")
 
         thread = threading.Thread(target=beat, name="kensor-heartbeat", daemon=True)
         thread.start()

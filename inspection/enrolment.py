@@ -50,11 +50,12 @@ def enroll(
     created_at: str | None = None,
     extension: Mapping[str, Any] | None = None,
     remarks: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> Recipe:
     """Make a recipe from normal pictures and write it to a new `folder`, in one step.
 
-    `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at. `extension` and `remarks` (extension.py) go
-    into its options and before its warnings.
+    `region` `[H, W]`, of the pictures' size: 0 where nothing is to be looked at. `extension`, `remarks` and `left_out`
+    (extension.py) go into its options, before its warnings and before the copies that it leaves out.
     `progress(stage, done, total)` over the stages `decode`, `choose` (backbone `auto`), `features`, `turn` (turns.py),
     `coreset`, `selftest`, `refit`, `calibrate`, `odd` (of more than `HELD` pictures), `golden`. The same pictures and options
     give the same recipe digest. Raises EnrolmentRefused (no picture, bad pictures: each named in `details["bad"]`, all
@@ -130,7 +131,7 @@ def enroll(
         heatmap_max=2 * card.finding_limit if card.finding_limit else 1.0,
         golden=(),
         normals=tuple(n.sha256 for n in normals),
-        copies=copies_of(given, normals),
+        copies=(*left_out, *copies_of(given, normals)),
         warnings=tuple(warnings),
         files={},
         libraries={name: version(name) for name in _LIBRARIES},

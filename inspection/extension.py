@@ -73,6 +73,7 @@ def extend(
     if not unknown:
         raise EnrolmentRefused(f"The recipe has all {len(given)} pictures already: there is nothing to add.", known=len(given))
     normals, remarks = distinct(unknown)
+    left_out = (*before.copies, *copies_of(unknown, normals))
     if len(unknown) < len(given):
         remarks.insert(0, f"{len(given) - len(unknown)} of {len(given)} pictures are in the recipe already.")
     remarks += _unlike(before.gate, normals)
@@ -104,6 +105,7 @@ def extend(
             created_at=created_at,
             extension={**extension, "refitted": True},
             remarks=remarks,
+            left_out=left_out,
         )
     view, region = before.view, state.get(REGION)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +165,7 @@ def extend(
         heatmap_max=2 * card.finding_limit if card.finding_limit else before.heatmap_max,
         golden=(),
         normals=(*before.normals, *(n.sha256 for n in normals)),
-        copies=(*before.copies, *copies_of(unknown, normals)),
+        copies=left_out,
         warnings=(
             *(w for w in before.warnings if w not in (*old.warnings, *selftest.warnings(before.self_test))),
             *remarks,

@@ -14,8 +14,18 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Industrial visual inspection: normal pictures in, calibrated verdicts, anomaly maps and answered questions out.",
 )
+
+
+@app.callback()
+def first() -> None:
+    """Industrial visual inspection: normal pictures in, calibrated verdicts, anomaly maps and answered questions out."""
+    if "--help" not in sys.argv:
+        from app.settings import Settings
+
+        Settings().export()
+
+
 for part in (processes, products, recipes, inspections, jobs, weights, keys, tools, answers, training):
     part.register(app)
 
@@ -23,10 +33,6 @@ for part in (processes, products, recipes, inspections, jobs, weights, keys, too
 def main() -> None:
     """Run one command. Exit 0: done; 1: refused, with one line on stderr; 2: wrong usage."""
     try:
-        if "--help" not in sys.argv:
-            from app.settings import Settings
-
-            Settings().export()
         app()
     except KeyboardInterrupt:
         sys.exit(130)

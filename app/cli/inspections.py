@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Judge pictures and put each on the record. One bad file never fails the rest; exit 1 if any failed."""
-    from app.errors import ServiceError
+    from app.errors import ServiceError, describe
     from app.schemas.fields import InspectFields
     from app.security import Principal
     from app.services import inspections
@@ -43,6 +44,7 @@ def inspect(
     fields = checked(InspectFields, recipe=recipe, serial=serial, lot=lot, station=station)
     caller = Principal(BY, BY, "admin")
     items: list[dict[str, Any]] = []
+    ended: dict[str, Any] = {}
     try:
         with record() as ctx, bar() as progress:
             inspections.plan(ctx, product, fields)  # an unknown product or recipe is said once, not for each file
@@ -53,12 +55,20 @@ def inspect(
                     )
                 except (InspectionError, ServiceError, Refused) as error:
                     items.append({"file": str(path), "error": {"code": error.code, "message": error.message}})
+    except Exception as error:
+        if not items:
+            raise
+        status, code, message, details = describe(error)
+        if status == 500:
+            traceback.print_exception(error)
+        ended = {"error": {"code": code, "message": message, "details": details}}
+        typer.echo(f"kensor: {message}", err=True)
     finally:  # what is on the record is told, also where the run ends before its time
         failed = sum("error" in item for item in items)
         if items:
-            found = {"items": items, "done": len(items) - failed, "failed": failed}
+            found = {"items": items, "done": len(items) - failed, "failed": failed, **ended}
             show(found, as_json, [line for item in items for line in _lines(item)])
-    if failed:
+    if failed or ended:
         raise typer.Exit(1)
 
 

@@ -69,7 +69,7 @@ def work(ctx: Context, job_id: str) -> dict[str, Any]:
     from app.services import jobs
     from app.worker import Worker
 
-    worker, over, trouble = Worker(ctx), threading.Event(), list[Exception]()
+    worker, over, trouble = Worker(ctx, tidies=False), threading.Event(), list[Exception]()
 
     def labour() -> None:
         try:

@@ -37,7 +37,7 @@ def images(
 
     if kind not in (None, "normal", "test"):
         raise typer.BadParameter(f"--kind takes normal or test, not {kind!r}")
-    with record() as ctx, ctx.database.write() as session:
+    with record() as ctx, ctx.database.write() if remove else ctx.database.read() as session:
         rows, following = service.listed(session, product, kind=kind, after=None, limit=500)
         while following:
             more, following = service.listed(session, product, kind=kind, after=following, limit=500)

@@ -54,8 +54,7 @@ def run(ctx: Context, task: Task) -> dict[str, Any]:
     body = EnrollIn.model_validate({name: value for name, value in task.params.items() if name != "region"})
     scratch = ctx.settings.recipes / f".job-{task.id}-{uuid4().hex[:8]}"
     fetched = scratch.with_name(f"{scratch.name}-pictures")
-    for left in ctx.settings.recipes.glob(f".*job-{task.id}-*"):  # a killed worker's
-        shutil.rmtree(left, ignore_errors=True)
+    sweep(ctx, task.id)
     try:
         if body.extends is None:
             made = _enrolled(ctx, task, body, scratch, fetched)
@@ -80,6 +79,12 @@ def run(ctx: Context, task: Task) -> dict[str, Any]:
             result |= {"extends": body.extends, "diff_job": _diff(session, task, row.number, body.diff_last)}
         task.finish(session, "done", result)
     return result
+
+
+def sweep(ctx: Context, job_id: str) -> None:
+    """Remove what a killed worker left of a job."""
+    for left in ctx.settings.recipes.glob(f".*job-{job_id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _enrolled(ctx: Context, task: Task, body: EnrollIn, scratch: Path, fetched: Path) -> Recipe:

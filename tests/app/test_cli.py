@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.cli import main
 from inspection import choice
@@ -128,6 +129,19 @@ def test_what_was_judged_is_told_however_the_run_ends(
         patched.setattr(Path, "read_bytes", gone)
         patched.setattr(inspections, "inspect", interrupted)
         code, out, _ = run("inspect", "disc", place / "test", "--json")
+    broken = iter([whole, None])
+
+    def away(*of: Any) -> Any:
+        if (judge := next(broken)) is None:
+            raise OperationalError("INSERT", {}, Exception("secret of the driver"))
+        return judge(*of)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inspections, "inspect", away)
+        ended, shown, said = run("inspect", "disc", place / "test", "--json")
+    document = json.loads(shown)  # one, whatever happened
+    assert (ended, document["done"], document["error"]["code"]) == (1, 1, "database_unavailable")
+    assert "The database does not answer" in said and "secret" not in shown + said
     items = json.loads(out)["items"]
     assert code == 130 and [set(item) - {"file"} for item in items] == [{"error"}, {"inspection"}]
     assert items[0]["error"] == {"code": "unreadable", "message": "The file cannot be read: No such file or directory."}

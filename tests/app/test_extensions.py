@@ -88,6 +88,7 @@ def test_a_verdict_at_other_limits_is_not_the_recipes_own(client: TestClient, pa
     assert (found["inspections"], found["compared"], found["not_judged"]) == (2, 1, {"1": 1})
 
 
+@pytest.mark.parametrize("database_url", [None], ids=["sqlite"])
 def test_only_parts_reviewed_as_good_are_taken(client: TestClient, part: str, ctx: Context) -> None:
     passed, bad = judge(client, part, GOOD), judge(client, part, BAD, "reject")
     url = f"{part}/images:from-inspections"

@@ -20,7 +20,7 @@ import pytest
 from fastapi.testclient import TestClient
 from parts import BAD, GOOD, HERE, PNG, Echo, good, picture, refused, served
 
-from app.context import Context
+from app.context import DECODED, Context
 from app.main import create_app
 from app.services import pictures
 from app.settings import Settings
@@ -199,24 +199,26 @@ def test_more_writers_than_threads_wait_for_each_other_only(settings: Settings, 
     """Each took the one writer's lock before it had a thread to write in: with forty waiting, the first never got one."""
     with served(settings, Echo()) as address, httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
         good(http.post("/v1/products", json={"name": "part"}), 201)
-        started, names = time.monotonic(), [f"p{n}" for n in range(120)]
+        names = [f"p{n}" for n in range(120)]
         with ThreadPoolExecutor(len(names)) as clients:
             made = list(clients.map(lambda name: http.post("/v1/products", json={"name": name}).status_code, names))
-        assert made == [201] * len(names)
-        assert time.monotonic() - started < 14  # the lock is waited for 15 s
+        assert made == [201] * len(names)  # 503 where the lock was waited for 15 s
 
 
 @pytest.mark.parametrize("database_url", [None], ids=["sqlite"])
 def test_a_gallery_leaves_threads_to_verdicts(settings: Settings, enrolled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go = threading.Event()
-    monkeypatch.setattr(pictures, "drawn", lambda *of: (go.wait(60), b"png")[1])
+    go, begun = threading.Event(), list[str]()
+    monkeypatch.setattr(pictures, "drawn", lambda *of: (begun.append(of[1]), go.wait(60), b"png")[2])
     with served(settings, Echo()) as address, httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
         one = "/v1/inspections/01900000-0000-7000-8000-000000000000/overlay.png"
         with ThreadPoolExecutor(60) as clients:
             drawn = [clients.submit(http.get, one) for _ in range(60)]
             try:
-                time.sleep(0.5)
+                while len(begun) < DECODED:
+                    time.sleep(0.01)
+                time.sleep(0.5)  # for the others to come, and to wait
                 assert good(http.get("/v1/inspections"))["items"] == [] and not any(each.done() for each in drawn)
+                assert len(begun) == DECODED
             finally:
                 go.set()
             assert {each.result().status_code for each in drawn} == {200}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn_parts import part
 
 from inspection.enrolment import enroll
@@ -36,7 +37,9 @@ def noise(count: int, side: int = SIDE) -> np.ndarray:
 def test_features_are_those_of_the_graph(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     line = Backbone(name, SIDE)
     monkeypatch.setenv("KENSOR_DEVICE", "cpu:0")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # restored afterwards
     torchs = Backbone(name, SIDE)
+    assert torch.backends.cudnn.enabled and not torch.backends.cudnn.allow_tf32
     batch = noise(together() + 3)
     ours, theirs = line.features(batch), torchs.features(batch)
     assert theirs.shape == ours.shape == (19, line.grid[0] * line.grid[1], line.spec.width) and theirs.dtype == np.float32

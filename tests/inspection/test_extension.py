@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,10 @@ def test_a_copy_that_was_left_out_is_nothing_new(tmp_path: Path) -> None:
         extend(tmp_path / "r", [again], tmp_path / "wider")
     wider = extend(tmp_path / "r", [again, part(100), part(101)], tmp_path / "wider")
     assert wider.options["extension"]["pictures"] == 2 and wider.copies == made.copies
+    few = enroll([*(part(n) for n in range(4)), again], tmp_path / "few", product="cap", options=SMALL)
+    own = {sha256: part(n) for n in range(4) for sha256 in [hashlib.sha256(part(n)).hexdigest()]}
+    refitted = extend(tmp_path / "few", [part(100)], tmp_path / "more", originals=own.__getitem__)
+    assert refitted.options["extension"]["refitted"] and refitted.copies == few.copies != ()
 
 
 def test_a_defective_picture_among_them_is_named(parent: tuple[Path, Recipe], tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ class Filter:
     """Re-inspections of this job; without it, first inspections only."""
 
 
-APART = 60_000
-"""Milliseconds, more than lie between the time in an inspection's id and its `created_at`: the ids tell which rows to look at."""
+BEFORE, AFTER = 60_000, 24 * 3_600_000
+"""Milliseconds, more than an id's time lies before and after its row's `created_at`: so the ids tell which rows to look at.
+After, since ids go on from where they were while a clock that was set back catches up."""
 
 
 def id_at(when: datetime, later: int = 0) -> str:
@@ -59,9 +60,9 @@ def select_(what: Filter) -> Select[Any]:
         reviewed = exists().where(Review.inspection_id == Inspection.id)
         statement = statement.where(reviewed if what.reviewed else ~reviewed)
     if what.since is not None:
-        statement = statement.where(Inspection.created_at >= what.since, Inspection.id >= id_at(what.since, -APART))
+        statement = statement.where(Inspection.created_at >= what.since, Inspection.id >= id_at(what.since, -BEFORE))
     if what.until is not None:
-        statement = statement.where(Inspection.created_at < what.until, Inspection.id < id_at(what.until, APART))
+        statement = statement.where(Inspection.created_at < what.until, Inspection.id < id_at(what.until, AFTER))
     return statement.where(Inspection.job_id == what.job if what.job is not None else Inspection.job_id.is_(None))
 
 
