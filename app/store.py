@@ -90,10 +90,10 @@ def _write(path: Path, data: bytes, durable: bool) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size == len(data):  # another size: what a power cut left, written anew
             return
-    if durable and not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sync(path.parent.parent)
+    new = not path.parent.is_dir()
     path.parent.mkdir(parents=True, exist_ok=True)
+    if durable and new:
+        sync(path.parent.parent)
     part = path.with_name(f".{path.name[:16]}-{uuid4().hex}.part")
     try:
         with part.open("xb") as file:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from app.context import Context
 
+T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 BY = "cli"
 """Who did it, in the record."""
@@ -53,6 +54,15 @@ def checked(schema: Any, **values: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         raise Refused(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "invalid") from error
+
+
+def every(page: Callable[[str | None], tuple[list[T], str | None]]) -> list[T]:
+    """All rows of a list that is given in pages, each from after what the one before names."""
+    rows, following = page(None)
+    while following is not None:
+        more, following = page(following)
+        rows += more
+    return rows
 
 
 def show(document: Any, as_json: bool, lines: Iterator[str] | list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.output import BY, Json, Refused, checked, record, show
+from app.cli.output import BY, Json, Refused, checked, every, record, show
 
 if TYPE_CHECKING:
     from app.schemas.regions import RegionIn
@@ -38,10 +38,7 @@ def images(
     if kind not in (None, "normal", "test"):
         raise typer.BadParameter(f"--kind takes normal or test, not {kind!r}")
     with record() as ctx, ctx.database.write() if remove else ctx.database.read() as session:
-        rows, following = service.listed(session, product, kind=kind, after=None, limit=500)
-        while following:
-            more, following = service.listed(session, product, kind=kind, after=following, limit=500)
-            rows += more
+        rows = every(lambda after: service.listed(session, product, kind=kind, after=after, limit=500))
         for wanted in remove or ():
             named = [row for row in rows if wanted in (row.id, row.filename)]
             if len(named) != 1:
@@ -131,10 +128,8 @@ def exemplars(
             with ctx.database.write() as session:
                 service.remove(session, product, remove)
         with ctx.database.read() as session:
-            rows, following, summary = service.listed(session, product, None, None, 500)
-            while following:
-                more, following, _ = service.listed(session, product, None, following, 500)
-                rows += more
+            rows = every(lambda after: service.listed(session, product, None, after, 500)[:2])
+            _, _, summary = service.listed(session, product, None, None, 1)
     items = [ExemplarView.model_validate(row) for row in rows]
     lines = [f"{one.label:<20} {one.pool:<9} {one.finding:<4} of {one.inspection_id}  [{one.id}]" for one in items]
     tested = summary["test"]

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.cli import main
+from app.cli.output import every
 from inspection import choice
 from inspection.drawn import drawn
 
@@ -192,6 +193,11 @@ def test_a_file_of_settings_reaches_the_weights(run: Run, place: Path, monkeypat
         assert code == 0 and f"Shelf: {place / 'shelf'}" in out
     finally:
         (place / ".env").unlink()
+
+
+def test_a_list_in_pages_is_read_to_its_end() -> None:
+    pages: dict[str | None, tuple[list[int], str | None]] = {None: ([5, 4], "4"), "4": ([3], "3"), "3": ([], None)}
+    assert every(pages.__getitem__) == [5, 4, 3]
 
 
 def test_findings_are_labelled(run: Run, place: Path, enrolled: dict[str, Any]) -> None:
