@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from inspection.claims import band
 from inspection.evidence import Evidence, Finding, Verdict
 from inspection.grounding import asks_for_a_type
 from inspection.phrases import percent
-from inspection.questions import Question, understand
+from inspection.questions import KINDS, Question, understand
 
 _FILE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("dialogues.toml").read_text(encoding="utf-8"))
 _FOLLOWS: dict[str, str] = _FILE.pop("follow")
@@ -30,15 +30,6 @@ LEARNED: dict[str, tuple[str, ...]] = {
 }
 FOLLOW_UPS: dict[str, tuple[str, ...]] = {topic: tuple(text.strip().splitlines()) for topic, text in _FOLLOWS.items()}
 """Short ones that take what was said before for known."""
-KINDS: dict[str, tuple[str, int]] = {
-    "direct": ("yes_no", 1),
-    "inverted": ("yes_no", -1),
-    "either": ("yes_no", 0),
-    "score": ("description", 0),
-    **{kind: (kind, 0) for kind in ("place", "count", "size", "description", "action", "type", "history", "unanswerable")},
-}
-"""Topic → kind of its questions, and what a yes to them says; `inspection.questions.understand` finds that kind, and that sense
-or none."""
 SHARES = {
     "direct": 0.14, "inverted": 0.14, "either": 0.03, "place": 0.14, "count": 0.08, "size": 0.09, "description": 0.04,
     "score": 0.03, "action": 0.04, "type": 0.03, "history": 0.02, "unanswerable": 0.22,
@@ -82,7 +73,8 @@ def dialogue(evidence: Evidence, rng: np.random.Generator, count: int, *, held_o
         for topic in map(str, drawn):
             short = turns and not held_out and topic in FOLLOW_UPS and rng.random() < FOLLOWED
             wording = str(rng.choice((FOLLOW_UPS if short else HELD_OUT if held_out else LEARNED)[topic]))
-            turns.append(Turn(wording, answer(topic, understand(wording, "en"), evidence), KINDS[topic][0]))
+            asked = replace(understand(wording, "en"), kind=KINDS[topic][0])
+            turns.append(Turn(wording, answer(topic, asked, evidence), asked.kind))
     return turns
 
 

@@ -1,4 +1,8 @@
-"""What is being asked: kind, language and sense of a question, by rules a person can read."""
+"""What is being asked: kind, language and sense of a question.
+
+The kind of an English one is learned from some ten thousand wordings, which rules that a person can read lean on; the sense, on
+which a yes or no hangs, is theirs alone.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,24 @@ import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import e
 from pathlib import Path
 
 from inspection.claims import nameable, pattern_of
 from inspection.evidence import InspectionError
+from models.topics import Topics
 
 MAX_CHARACTERS = 2000
 LANGUAGES = ("en", "de", "ja")
+KINDS: dict[str, tuple[str, int]] = {
+    "direct": ("yes_no", 1),
+    "inverted": ("yes_no", -1),
+    "either": ("yes_no", 0),
+    "score": ("description", 0),
+    **{kind: (kind, 0) for kind in ("place", "count", "size", "description", "action", "type", "history", "unanswerable")},
+}
+"""Topic → kind of its questions, and what a yes to them says."""
 
 
 class QuestionRefused(InspectionError):
@@ -77,11 +92,15 @@ def understand(text: str, language: str | None = None, labels: Sequence[str] = (
     if len(text) > MAX_CHARACTERS:
         raise QuestionRefused(f"the question has {len(text)} characters, more than {MAX_CHARACTERS}", limit=MAX_CHARACTERS)
     low = _LEAD.sub("", unicodedata.normalize("NFKC", text).lower())
-    kind, spoken = _kind(low), _language(low, language)
+    spoken = _language(low, language)
+    foreign = spoken == "en" and _is_foreign(low)
+    kind_of = _kind if spoken == "en" and not foreign else _ruled_kind
+    kind = kind_of(low)
     label = next((one for one in nameable(labels) if re.search(pattern_of(one), low)), None)
     if label is not None and kind == "unanswerable":  # for the label's own words, perhaps: `cut_inner_insulation`
-        kind = _kind(re.sub(pattern_of(label), "defect", low))
-    if spoken == "en" and kind != "unanswerable" and _is_foreign(low):
+        named = re.sub(pattern_of(label), "defect", low)
+        kind = kind_of(named) if _ruled_kind(named) != "unanswerable" else kind
+    if foreign and kind != "unanswerable":
         kind = "description"
     if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
         kind = "type"
@@ -93,14 +112,41 @@ def _focus(low: str, kind: str) -> str:
     return next((name for name, pattern in _FOCUS if kind in ("place", "size") and pattern.search(low)), "")
 
 
+TOPICS = Path(__file__).resolve().parent.parent / "models" / "weights" / "topics.safetensors"
+"""What `kensor train-topics` made of the wordings."""
+
+
+@cache
+def topics() -> Topics:
+    """The learned topics that come with the program."""
+    return Topics.load(TOPICS)
+
+
 def _kind(low: str) -> str:
+    """By topics learned and by rules: the odds of a kind whose rule matches are e times as high (docs/decisions/0023)."""
+    ruled, matched = _ruled(low)
+    if ruled == "yes_no" and _settled_sense(low):
+        return ruled
+    odds = dict.fromkeys((kind for kind, _ in KINDS.values()), 0.0)
+    for topic, probability in topics()(low).items():
+        odds[KINDS[topic][0]] += probability
+    odds[ruled] *= e if matched else 1.0
+    return max(odds, key=odds.__getitem__)
+
+
+def _ruled(low: str) -> tuple[str, bool]:
+    """A kind by rules alone, and whether one of them matched."""
     verdict_asked = bool(re.search(_ABOUT_VERDICT, low))
     for kind, pattern in _RULES:
         if pattern.search(low) and not (kind == "unanswerable" and verdict_asked and not _INJECTION.search(low)):
-            return kind
+            return kind, True
     if re.search(_DEFECT, low) or re.search(_SOUND, low):
-        return "yes_no"
-    return "description" if re.search(_PART, low) and len(low.split()) < 40 else "unanswerable"
+        return "yes_no", False
+    return ("description" if re.search(_PART, low) and len(low.split()) < 40 else "unanswerable"), False
+
+
+def _ruled_kind(low: str) -> str:
+    return _ruled(low)[0]
 
 
 def _sense(low: str) -> int:

@@ -1,4 +1,4 @@
-"""kensor train-lmm."""
+"""kensor train-lmm, train-topics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.cli.output import Json, Refused, columns, show, stages
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("train-lmm")(train_lmm)
+    app.command("train-topics")(train_topics)
 
 
 def train_lmm(
@@ -71,3 +72,18 @@ def train_lmm(
         f"{folder}: {made['seconds']} s",
     ]
     show({"folder": str(folder), **made}, as_json, lines)
+
+
+def train_topics(as_json: Json = False) -> None:
+    """Learn what questions are about from the wordings that the program carries, and judge it by those of other writers."""
+    from inspection.questions import TOPICS, topics
+    from inspection.training.topics import judged, learned
+
+    with stages() as tell:
+        learned(tell).save(TOPICS)
+    topics.cache_clear()
+    found = judged()
+    table = [["topic", "questions", "right", "refused"]]
+    table += [[name, str(one.questions), f"{one.right:.0%}", f"{one.refused:.0%}"] for name, one in found.items()]
+    document = {"file": str(TOPICS), "topics": {name: one._asdict() for name, one in found.items()}}
+    show(document, as_json, [*columns(table), str(TOPICS)])

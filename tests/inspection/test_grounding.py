@@ -273,7 +273,7 @@ def test_yes_and_no_lead_what_says_the_same(e: Evidence, question: str, said: st
 
 
 def test_no_bare_word_stands_before_a_question_of_no_side() -> None:
-    assert deliver(PASS, "Could the flaw start a fire?", "Yes, the part is good.")[0].startswith("The part is good.")
+    assert not deliver(PASS, "Could the flaw start a fire?", "Yes, the part is good.")[0].startswith("Yes")
 
 
 @pytest.mark.parametrize(

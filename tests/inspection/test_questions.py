@@ -324,7 +324,6 @@ NEIGHBOURS = {
         Is this a sound ring?
         Is the plug in the picture damaged?
         Any defect on this electrical component?
-        Is the score below the reject limit?
         Are both sides of the picture free of defects?
         I hear you found a defect, is that true?
         Is there any fault on the case?
@@ -334,7 +333,11 @@ NEIGHBOURS = {
     "count": "How many of the other findings lie near the rim?\nHow many holes go through the fabric?",
     "size": "How large are the other regions?",
     "action": "Can I let this one go through?\nIn the case of a defect, what should I do?",
-    "description": "How did you come to that verdict?\nGive me a summary for the shift report.",
+    "description": """
+        How did you come to that verdict?
+        Give me a summary for the shift report.
+        Is the score below the reject limit?
+    """,
     "history": "How often has this happened this week?\nWhen did this last happen?",
     "unanswerable": """
         Are its siblings just as good?

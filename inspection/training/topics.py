@@ -1,0 +1,51 @@
+"""How questions are sorted: the wordings that topics are learned from, and questions of other writers to judge them by."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from inspection.dialogues import FOLLOW_UPS, WORDINGS
+from inspection.questions import KINDS, understand
+from models.topics import Topics, fit
+
+_INSPECTION = Path(__file__).resolve().parent.parent
+
+
+def read(path: Path) -> dict[str, tuple[str, ...]]:
+    """Topic → its wordings, a line each."""
+    return {topic: tuple(text.strip().splitlines()) for topic, text in tomllib.loads(path.read_text(encoding="utf-8")).items()}
+
+
+FURTHER = read(_INSPECTION / "wordings.toml")
+"""Learned from, beside those of dialogues."""
+JUDGED = read(_INSPECTION / "evaluation_wordings.toml")
+"""Never learned from."""
+
+
+class Judged(NamedTuple):
+    """How the questions of a topic are understood."""
+
+    questions: int
+    right: float
+    """Share with the right kind."""
+    refused: float
+    """Share taken for questions without an answer."""
+
+
+def learned(tell: Callable[[str, int, int], None] = lambda *_: None) -> Topics:
+    """Topics of all wordings to learn from."""
+    both = [(one, topic) for said in (WORDINGS, FOLLOW_UPS, FURTHER) for topic, some in said.items() for one in some]
+    return fit([one for one, _ in both], [topic for _, topic in both], lambda done, total: tell("topics", done, total))
+
+
+def judged() -> dict[str, Judged]:
+    """Each topic of the questions that nothing was learned from, as `understand` takes them."""
+    found = {}
+    for topic, some in JUDGED.items():
+        kinds = [understand(one).kind for one in some]
+        right, refused = (kinds.count(wanted) / len(kinds) for wanted in (KINDS[topic][0], "unanswerable"))
+        found[topic] = Judged(len(kinds), right, refused)
+    return found
