@@ -167,7 +167,7 @@ class Check:
         self._labels = nameable(evidence.labels) if evidence.named else []
         self._rest, self._sentences, self._dropped, self._kept = "", 0, False, list[str]()
         self._stated = self.refused = False
-        """`refused`: the model itself said that the question has no answer here."""
+        """`refused`: the model itself said that the question has no answer here, and was believed."""
         self._claims = Claims()
         self.opinions: set[bool] = set()
         """What the model itself said about presence, borne or not."""
@@ -230,7 +230,8 @@ class Check:
             return []
         first = self._sentences == 0
         self._sentences += 1
-        if first and not self._only and not self._named and _REFUSED.search(_TYPELESS.sub("", sentence)):  # the examples bear it
+        believed = not self._only and not self._named and not self._question.sure  # named: the examples bear it
+        if first and believed and _REFUSED.search(_TYPELESS.sub("", sentence)):
             self._only = self.refused = self._dropped = True
             self._statement = statement(self._set.evidence, replace(self._question, kind="unanswerable"))
             return [self._state()]

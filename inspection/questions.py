@@ -20,6 +20,8 @@ from inspection.evidence import InspectionError
 from models.topics import Topics
 
 MAX_CHARACTERS = 2000
+SURE = 0.95
+"""Probability of a kind that is beyond doubt: across folds .992 of them are right (docs/decisions/0023)."""
 LANGUAGES = ("en", "de", "ja")
 KINDS: dict[str, tuple[str, int]] = {
     "direct": ("yes_no", 1),
@@ -52,6 +54,8 @@ class Question:
     """`first`, `largest`, `smallest`: it asks about one finding; empty: about all."""
     label: str | None = None
     """The exemplars' label that it names."""
+    sure: bool = False
+    """The kind is beyond doubt: an engine that refuses such a question is mistaken."""
 
 
 _FILE = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
@@ -94,18 +98,20 @@ def understand(text: str, language: str | None = None, labels: Sequence[str] = (
     low = _LEAD.sub("", unicodedata.normalize("NFKC", text).lower())
     spoken = _language(low, language)
     foreign = spoken == "en" and _is_foreign(low)
-    kind_of = _kind if spoken == "en" and not foreign else _ruled_kind
-    kind = kind_of(low)
+    kind_of = _kind if spoken == "en" and not foreign else _kind_by_rule
+    kind, probability = kind_of(low)
     label = next((one for one in nameable(labels) if re.search(pattern_of(one), low)), None)
     if label is not None and kind == "unanswerable":  # for the label's own words, perhaps: `cut_inner_insulation`
         named = re.sub(pattern_of(label), "defect", low)
-        kind = kind_of(named) if _ruled_kind(named) != "unanswerable" else kind
+        if _ruled(named)[0] != "unanswerable":
+            kind, probability = kind_of(named)
     if foreign and kind != "unanswerable":
         kind = "description"
     if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
         kind = "type"
     sense = _settled_sense(low) if kind == "yes_no" else 0
-    return Question(text, kind, spoken, sense, bool(_TYPES.search(_SPOT.sub("", low))), _focus(low, kind), label)
+    names_type = bool(_TYPES.search(_SPOT.sub("", low)))
+    return Question(text, kind, spoken, sense, names_type, _focus(low, kind), label, probability >= SURE)
 
 
 def _focus(low: str, kind: str) -> str:
@@ -122,16 +128,17 @@ def topics() -> Topics:
     return Topics.load(TOPICS)
 
 
-def _kind(low: str) -> str:
-    """By topics learned and by rules: the odds of a kind whose rule matches are e times as high (docs/decisions/0023)."""
+def _kind(low: str) -> tuple[str, float]:
+    """By topics learned and by rules, with its probability: a rule that matches makes its kind e times as likely."""
     ruled, matched = _ruled(low)
     if ruled == "yes_no" and _settled_sense(low):
-        return ruled
+        return ruled, 1.0
     odds = dict.fromkeys((kind for kind, _ in KINDS.values()), 0.0)
     for topic, probability in topics()(low).items():
         odds[KINDS[topic][0]] += probability
     odds[ruled] *= e if matched else 1.0
-    return max(odds, key=odds.__getitem__)
+    kind = max(odds, key=odds.__getitem__)
+    return kind, odds[kind] / sum(odds.values())
 
 
 def _ruled(low: str) -> tuple[str, bool]:
@@ -145,8 +152,8 @@ def _ruled(low: str) -> tuple[str, bool]:
     return ("description" if re.search(_PART, low) and len(low.split()) < 40 else "unanswerable"), False
 
 
-def _ruled_kind(low: str) -> str:
-    return _ruled(low)[0]
+def _kind_by_rule(low: str) -> tuple[str, float]:
+    return _ruled(low)[0], 0.0
 
 
 def _sense(low: str) -> int:

@@ -188,6 +188,14 @@ def test_a_model_that_refuses_is_heard(said: str, question: str) -> None:
     assert objections(got.answer, REJECT) == []
 
 
+@pytest.mark.parametrize("question", ["Where is the defect?", "How large is it?", "Is the part defective?"])
+def test_a_model_that_refuses_what_is_plainly_asked_is_not_heard(question: str) -> None:
+    assert understand(question).sure and not understand("Where was it bought, and is it any good?").sure
+    got = answer(REJECT, question, Scripted(lambda _: "This cannot be answered from the picture."))
+    told = answer(REJECT, question, Scripted(lambda _: "I like cats."))
+    assert (got.kind, got.answer, got.grounding) == (understand(question).kind, told.answer, "replaced")
+
+
 @pytest.mark.parametrize("question", [*CLASSES["empty"], "x" * 100_000, "?" * (MAX_CHARACTERS + 1)])
 def test_refused_before_anybody_is_asked(question: str) -> None:
     engine = Scripted()
