@@ -177,12 +177,13 @@ def bench_large(
 
 
 def bench_many(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Where pictures are written.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Where pictures are written.")],
     count: Annotated[int, typer.Option(min=2, help="Normal pictures.")] = 10_000,
 ) -> None:
     """Time, memory and stages of an enrolment of thousands of drawn pictures of 512 × 512; prints one JSON document."""
     from benchmarks.many import run
 
+    folder.mkdir(parents=True, exist_ok=True)
     show(run(count, folder), True)
 
 
