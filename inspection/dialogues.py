@@ -19,7 +19,13 @@ from inspection.questions import KINDS, Question, understand
 _FILE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("dialogues.toml").read_text(encoding="utf-8"))
 _FOLLOWS: dict[str, str] = _FILE.pop("follow")
 
-WORDINGS: dict[str, tuple[str, ...]] = {topic: tuple(text.strip().splitlines()) for topic, text in _FILE.items()}
+
+def lines(texts: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Topic → its wordings, a line each."""
+    return {topic: tuple(text.strip().splitlines()) for topic, text in texts.items()}
+
+
+WORDINGS = lines(_FILE)
 """Wordings of each topic."""
 HELD_OUT: dict[str, tuple[str, ...]] = {
     topic: tuple(one for one in some if zlib.crc32(one.encode()) % 10 == 0) for topic, some in WORDINGS.items()
@@ -28,7 +34,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 LEARNED: dict[str, tuple[str, ...]] = {
     topic: tuple(one for one in some if one not in HELD_OUT[topic]) for topic, some in WORDINGS.items()
 }
-FOLLOW_UPS: dict[str, tuple[str, ...]] = {topic: tuple(text.strip().splitlines()) for topic, text in _FOLLOWS.items()}
+FOLLOW_UPS = lines(_FOLLOWS)
 """Short ones that take what was said before for known."""
 SHARES = {
     "direct": 0.14, "inverted": 0.14, "either": 0.03, "place": 0.14, "count": 0.08, "size": 0.09, "description": 0.04,

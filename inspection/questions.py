@@ -98,13 +98,13 @@ def understand(text: str, language: str | None = None, labels: Sequence[str] = (
     low = _LEAD.sub("", unicodedata.normalize("NFKC", text).lower())
     spoken = _language(low, language)
     foreign = spoken == "en" and _is_foreign(low)
-    kind_of = _kind if spoken == "en" and not foreign else _kind_by_rule
-    kind, probability = kind_of(low)
+    learned = spoken == "en" and not foreign
+    kind, probability = _kind(low, learned)
     label = next((one for one in nameable(labels) if re.search(pattern_of(one), low)), None)
     if label is not None and kind == "unanswerable":  # for the label's own words, perhaps: `cut_inner_insulation`
         named = re.sub(pattern_of(label), "defect", low)
         if _ruled(named)[0] != "unanswerable":
-            kind, probability = kind_of(named)
+            kind, probability = _kind(named, learned)
     if foreign and kind != "unanswerable":
         kind = "description"
     if label is not None and kind in ("yes_no", "description") and not re.search(_ABOUT_VERDICT, low):
@@ -118,19 +118,20 @@ def _focus(low: str, kind: str) -> str:
     return next((name for name, pattern in _FOCUS if kind in ("place", "size") and pattern.search(low)), "")
 
 
-TOPICS = Path(__file__).resolve().parent.parent / "models" / "weights" / "topics.safetensors"
-"""What `kensor train-topics` made of the wordings."""
-
-
 @cache
 def topics() -> Topics:
     """The learned topics that come with the program."""
-    return Topics.load(TOPICS)
+    return Topics.load()
 
 
-def _kind(low: str) -> tuple[str, float]:
-    """By topics learned and by rules, with its probability: a rule that matches makes its kind e times as likely."""
+def _kind(low: str, learned: bool) -> tuple[str, float]:
+    """By topics learned and by rules, with its probability: a rule that matches makes its kind e times as likely.
+
+    Not `learned`: by rules alone, which know no probability (0).
+    """
     ruled, matched = _ruled(low)
+    if not learned:
+        return ruled, 0.0
     if ruled == "yes_no" and _settled_sense(low):
         return ruled, 1.0
     odds = dict.fromkeys((kind for kind, _ in KINDS.values()), 0.0)
@@ -150,10 +151,6 @@ def _ruled(low: str) -> tuple[str, bool]:
     if re.search(_DEFECT, low) or re.search(_SOUND, low):
         return "yes_no", False
     return ("description" if re.search(_PART, low) and len(low.split()) < 40 else "unanswerable"), False
-
-
-def _kind_by_rule(low: str) -> tuple[str, float]:
-    return _ruled(low)[0], 0.0
 
 
 def _sense(low: str) -> int:

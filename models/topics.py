@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 
 Floats = NDArray[np.float64]
 
+FILE = Path(__file__).resolve().parent / "weights" / "topics.safetensors"
+"""The topics that come with the program, as `kensor train-topics` makes them."""
 BUCKETS = 1 << 15
 LONGEST_WORD = 24
 """Characters of a word that are looked at."""
@@ -55,15 +57,17 @@ class Topics:
         return dict(zip(self.names, (odds / odds.sum()).tolist(), strict=True))
 
     @classmethod
-    def load(cls, path: Path) -> Topics:
+    def load(cls, path: Path = FILE) -> Topics:
         """As `save` left it."""
         with safe_open(path, "np") as file:
             return cls(file.metadata()["names"].split(), file.get_tensor("weights"), file.get_tensor("bias"))
 
-    def save(self, path: Path) -> None:
-        """Weights in half precision."""
+    def save(self, path: Path = FILE) -> None:
+        """Weights in half precision. The file is there whole or not at all."""
         tensors: dict[str, NDArray[Any]] = {"weights": self._weights.astype(np.float16), "bias": self._bias.astype(np.float64)}
-        save_file(tensors, path, {"names": " ".join(self.names)})
+        scratch = path.with_suffix(".part")
+        save_file(tensors, scratch, {"names": " ".join(self.names)})
+        scratch.replace(path)
 
 
 def fit(
@@ -71,9 +75,12 @@ def fit(
     names: Sequence[str],
     tell: Callable[[int, int], None] = lambda done, total: None,
     strength: float = 64.0,
-    steps: int = 200,
+    steps: int = 1000,
 ) -> Topics:
-    """Multinomial logistic regression with a Gaussian prior, by L-BFGS; `strength`: the weight of the data against the prior."""
+    """Multinomial logistic regression with a Gaussian prior, by L-BFGS; `strength`: the weight of the data against the prior.
+
+    It converges, so that another machine comes to the same weights; `steps` is a bound that is not met.
+    """
     from scipy.optimize import minimize
     from scipy.sparse import csr_array
     from scipy.special import log_softmax

@@ -76,14 +76,15 @@ def train_lmm(
 
 def train_topics(as_json: Json = False) -> None:
     """Learn what questions are about from the wordings that the program carries, and judge it by those of other writers."""
-    from inspection.questions import TOPICS, topics
+    from inspection.questions import topics
     from inspection.training.topics import judged, learned
+    from models.topics import FILE
 
     with stages() as tell:
-        learned(tell).save(TOPICS)
+        learned(tell).save()
     topics.cache_clear()
     found = judged()
     table = [["topic", "questions", "right", "refused"]]
     table += [[name, str(one.questions), f"{one.right:.0%}", f"{one.refused:.0%}"] for name, one in found.items()]
-    document = {"file": str(TOPICS), "topics": {name: one._asdict() for name, one in found.items()}}
-    show(document, as_json, [*columns(table), str(TOPICS)])
+    document = {"file": str(FILE), "topics": {name: one._asdict() for name, one in found.items()}}
+    show(document, as_json, [*columns(table), str(FILE)])

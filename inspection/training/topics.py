@@ -7,21 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from inspection.dialogues import FOLLOW_UPS, WORDINGS
+from inspection.dialogues import FOLLOW_UPS, WORDINGS, lines
 from inspection.questions import KINDS, understand
 from models.topics import Topics, fit
 
 _INSPECTION = Path(__file__).resolve().parent.parent
 
 
-def read(path: Path) -> dict[str, tuple[str, ...]]:
-    """Topic → its wordings, a line each."""
-    return {topic: tuple(text.strip().splitlines()) for topic, text in tomllib.loads(path.read_text(encoding="utf-8")).items()}
-
-
-FURTHER = read(_INSPECTION / "wordings.toml")
+FURTHER = lines(tomllib.loads((_INSPECTION / "wordings.toml").read_text(encoding="utf-8")))
 """Learned from, beside those of dialogues."""
-JUDGED = read(_INSPECTION / "evaluation_wordings.toml")
+JUDGED = lines(tomllib.loads((_INSPECTION / "evaluation_wordings.toml").read_text(encoding="utf-8")))
 """Never learned from."""
 
 

@@ -19,8 +19,10 @@ from sqlalchemy.exc import OperationalError
 
 from app.cli import main
 from app.cli.output import every
-from inspection import choice
+from inspection import choice, questions
 from inspection.drawn import drawn
+from inspection.training import topics
+from models.topics import Topics
 
 Run = Callable[..., tuple[int, str, str]]
 LITE = "efficientnet_lite0"
@@ -193,6 +195,16 @@ def test_a_file_of_settings_reaches_the_weights(run: Run, place: Path, monkeypat
         assert code == 0 and f"Shelf: {place / 'shelf'}" in out
     finally:
         (place / ".env").unlink()
+
+
+def test_topics_are_learned_and_judged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(topics, "learned", lambda tell: questions.topics())
+    monkeypatch.setattr(Topics, "save", lambda self: kept.append(self))
+    code, out, _ = run("train-topics", "--json")
+    found = json.loads(out)
+    assert code == 0 and len(kept) == 1 and Path(found["file"]).is_file()
+    assert set(found["topics"]) == set(questions.KINDS) and found["topics"]["place"]["right"] > 0.9
 
 
 def test_a_list_in_pages_is_read_to_its_end() -> None:

@@ -207,9 +207,8 @@ def test_a_recipe_travels_as_one_file(client: TestClient, part: str, ctx: Contex
         int(response.headers["content-length"]) == len(response.content)
         and "attachment" in response.headers["content-disposition"]
     )
-    again = client.get(
-        f"{part}/recipes/1/export", headers={"Range": f"bytes={len(response.content)}-"}
-    )  # `curl -C -` of a whole file
+    beyond = {"Range": f"bytes={len(response.content)}-"}  # `curl -C -` of a whole file
+    again = client.get(f"{part}/recipes/1/export", headers=beyond)
     assert (again.status_code, again.content) == (200, response.content) and not list(ctx.settings.recipes.glob(".export-*"))
     damaged = bytearray(response.content)
     damaged[len(damaged) // 2] ^= 1

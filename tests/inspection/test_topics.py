@@ -42,8 +42,7 @@ def test_the_committed_topics_are_those_of_the_wordings() -> None:
     assert again.names == kept.names
     asked = [one for some in JUDGED.values() for one in some]
     there, here = (np.array([list(of(one).values()) for one in asked]) for of in (kept, again))
-    assert np.abs(there - here).max() < 0.02
-    assert (there.argmax(1) == here.argmax(1)).mean() > 0.995
+    assert np.abs(there - here).max() < 0.005
 
 
 @given(st.text(max_size=300))
@@ -64,7 +63,7 @@ def test_topics_are_learned_kept_and_read_back(tmp_path: Path) -> None:
         [topic for topic, some in said.items() for _ in some],
         lambda done, total: told.append((done, total)),
     )
-    assert told[-1] == (200, 200) and told == sorted(told)
+    assert told[-1] == (1000, 1000) and told == sorted(told) and len(told) < 500
     made.save(tmp_path / "topics.safetensors")
     back = Topics.load(tmp_path / "topics.safetensors")
     for topic, some in said.items():
