@@ -6,12 +6,13 @@ import argparse
 import hashlib
 import json
 import os
+import random
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from time import perf_counter
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inspection.choice import Pictures, choose
+from inspection.choice import Choice, Pictures, choose
 from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
 from inspection.features import features_file
 from inspection.fitting import as_fitted, fitted
@@ -141,12 +142,35 @@ def remembered() -> Iterator[None]:
             Backbone.features = plain  # type: ignore[method-assign]
 
 
-def chosen_way(folder: Path, draw: Draw) -> EnrolOptions:
-    """What `auto` takes by the normals of a draw alone."""
-    files, quiet = pictures(folder / "train/good"), (lambda *_: None)
-    normals, _ = distinct(checked([files[i] for i in draw.chosen], None, Limits(), quiet, lambda: None))
-    options = EnrolOptions(backbone="auto", seed=draw.seed)
-    return choose(options, Pictures.of(normals, Limits()), None, quiet, lambda: None)[0]
+def taken(files: Sequence[Path], seed: int) -> tuple[EnrolOptions, Choice]:
+    """What `auto` takes by these normal pictures alone, and the table that it was chosen by."""
+    quiet = lambda *_: None  # noqa: E731
+    normals, _ = distinct(checked(files, None, Limits(), quiet, lambda: None))
+    return choose(EnrolOptions(backbone="auto", seed=seed), Pictures.of(normals, Limits()), None, quiet, lambda: None)
+
+
+def renamed(folder: Path, shots: int) -> dict[str, Any]:
+    """What `auto` takes by normals of a folder, and by them under other names, in another order, in a folder of another name.
+
+    `same` where way and table, times apart, are equal.
+    """
+    files, rng = pictures(folder / "train/good"), random.Random(shots)
+    some = sorted(rng.sample(files, shots)) if 0 < shots < len(files) else files
+    with remembered(), tempfile.TemporaryDirectory() as near:
+        there = Path(near) / f"{rng.getrandbits(64):x}"
+        there.mkdir()
+        for path in some:
+            (there / f"{rng.getrandbits(64):x}{path.suffix}").symlink_to(path.absolute())
+        first, second = taken(some, 0), taken(pictures(there), 0)
+    (options, choice), (again, table) = first, second
+    untimed = [[replace(row, ms=0.0) for row in one.candidates] for one in (choice, table)]
+    return {
+        "folder": f"{folder.parent.name}/{folder.name}",
+        "normals": len(some),
+        "way": f"{options.backbone} {options.image_size} {options.score_rule}",
+        "same": options == again and untimed[0] == untimed[1] and choice.note == table.note,
+        "table": [asdict(row) for row in choice.candidates],
+    }
 
 
 def whole(folder: Path, shots: Sequence[int], seeds: int) -> list[dict[str, Any]]:
@@ -156,9 +180,10 @@ def whole(folder: Path, shots: Sequence[int], seeds: int) -> list[dict[str, Any]
 
 
 def _whole(folder: Path, wanted: Sequence[Draw]) -> list[dict[str, Any]]:
+    files = pictures(folder / "train/good")
     rows = [row for options in CONFIGURATIONS for row in measured(folder, options, wanted)]
     for draw in wanted:
-        way = resolved(chosen_way(folder, draw))
+        way = resolved(taken([files[i] for i in draw.chosen], draw.seed)[0])
         same = {"expert": way.expert, "backbone": way.backbone, "image_size": way.image_size, "score_rule": way.score_rule}
         own = {"all": not draw.shots, "seed": draw.seed}
         found = [row for row in rows if same.items() <= row.items() and own.items() <= row.items()]
@@ -197,6 +222,13 @@ def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, shots: Sequence[in
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         for rows in pool.map(whole, chosen, [shots] * len(chosen), [seeds] * len(chosen)):
             yield from summary(rows)
+
+
+def rename(given: Sequence[Path], jobs: int = 0, shots: Sequence[int] = (16, 0)) -> Iterator[dict[str, Any]]:
+    """`renamed` of every folder at `given` or below, with so many normals (0: all)."""
+    chosen = [(one, some) for directory in given for one in folders(directory) for some in shots]
+    with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        yield from pool.map(renamed, *zip(*chosen, strict=True))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,18 @@ def test_accuracy_has_a_line_for_each_way_and_for_auto(tmp_path: Path, monkeypat
             assert line["image_auroc"] in [round(one["image_auroc"], 4) for one in own] and sum(line["ways"].values()) == 1
 
 
+def test_a_renamed_folder_is_told_apart_by_what_its_pictures_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "WAYS", (choice.Way(LITE, 64, "max", 0.0), choice.Way(LITE, 96, "top", 0.02)))
+    monkeypatch.setattr(choice, "EACH", 1)
+    write(tmp_path / "set/cap", 3, 6, 1, 128)
+    for shots, normals in ((4, 4), (0, 6)):
+        told = accuracy.renamed(tmp_path / "set/cap", shots)
+        assert (told["folder"], told["normals"], told["same"]) == ("set/cap", normals, True) and len(told["table"]) == 2
+    plain = accuracy.taken
+    monkeypatch.setattr(accuracy, "taken", lambda files, seed: plain(files[: 6 if files[0].name == "000.png" else 5], seed))
+    assert accuracy.renamed(tmp_path / "set/cap", 0)["same"] is False
+
+
 def test_promises_are_held_against_fresh_parts(tmp_path: Path) -> None:
     write(tmp_path / "cap", 3, 6, 3, 128)
     (row,) = promises.promises(tmp_path / "cap", EnrolOptions(coreset=200), shots=(5, 100), draws=2)

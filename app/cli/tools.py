@@ -191,11 +191,14 @@ def bench_accuracy(
     folders: Annotated[list[Path], typer.Argument(exists=True, help="In the MVTec AD convention, or holding several such.")],
     seeds: Annotated[int, typer.Option(min=1, help="Draws of 1, 4 and 16 normals.")] = 3,
     jobs: Annotated[int, typer.Option(min=0, help="Folders at a time; 0: as many as cores.")] = 0,
+    as_renamed: Annotated[
+        bool, typer.Option("--renamed", help="Only whether `auto` takes the same after pictures are renamed and shuffled.")
+    ] = False,
 ) -> None:
     """Every expert and backbone, and what `auto` takes, with 1, 4, 16 and all normals: a JSON line each."""
-    from benchmarks.accuracy import run
+    from benchmarks.accuracy import rename, run
 
-    _lines(run(folders, seeds, jobs))
+    _lines(rename(folders, jobs) if as_renamed else run(folders, seeds, jobs))
 
 
 def bench_promises(
