@@ -1,4 +1,10 @@
-"""Farthest-first coreset (PatchCore, section 3.2), exact: two true lower bounds on a distance spare most of computing it."""
+"""Farthest-first coreset (PatchCore, section 3.2), exact and lazy: a point is looked at when it may be the farthest.
+
+A point's distance to the rows chosen so far only falls, so what it was when last computed is a bound; the next row is the
+farthest of a pool of points with the largest bounds, as soon as it exceeds all bounds outside. A point that enters the pool
+is held against the rows that it has missed, which lie together in the cache, and a true lower bound, the distance of
+sketches, spares most of that.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +21,8 @@ from models.experts.base import Cancelled, FitCancelled, Floats, Progress
 
 BATCH = 64  # rows chosen between two looks at `cancelled`
 HEAD = 16  # numbers a point is sketched by: one cache line
+BLOCK = 64  # rows whose sketches are compared with a point's at once
+POOL = 1 << 14  # points, or a sixteenth of all, that may be the farthest
 SAMPLE = 8192  # points whose main directions are taken
 
 if not numba.config.CACHE_DIR:
@@ -32,44 +40,63 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
+def _square(a: Floats, b: Floats) -> np.float32:
+    total = np.float32(0)
+    for k in range(len(a)):
+        step = a[k] - b[k]
+        total += step * step
+    return total
+
+
+@_compiled
+def _refresh(
+    x: Floats, head: Floats, slack: np.float32, centres: Floats, sketches: Floats, done: int,
+    some: NDArray[np.int64], square: Floats, seen: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Hold the points `some` against the centres up to `done` that they have not seen."""
+    near = np.empty(BLOCK, np.float32)
+    for i in range(len(some)):
+        p = some[i]
+        bound = square[p]
+        for start in range(seen[p], done, BLOCK):
+            length = min(BLOCK, done - start)
+            near[:length] = np.float32(0)
+            for k in range(HEAD):
+                for m in range(length):
+                    step = head[p, k] - sketches[k, start + m]
+                    near[m] += step * step
+            for m in range(length):
+                if near[m] < bound + slack:
+                    bound = min(bound, _square(centres[start + m], x[p]))
+        square[p] = bound
+        seen[p] = done
+
+
+@_compiled
 def _grow(
-    x: Floats, head: Floats, slack: np.float32, gap: Floats, picks: NDArray[np.int64], owner: NDArray[np.int32],
-    square: Floats, enough: np.float32, done: int, stop: int,
-) -> int:  # fmt: skip
-    """Make picks[done:stop] centres and find picks[stop]; returns the number of centres (fewer once all lie near `enough`)."""
-    points, width = x.shape
-    for m in range(done, stop):
-        centre, sketch = x[picks[m]], head[picks[m]]
-        for j in range(m):
-            total = np.float32(0)
-            for k in range(width):
-                step = centre[k] - x[picks[j], k]
-                total += step * step
-            gap[j] = total
+    x: Floats, head: Floats, slack: np.float32, centres: Floats, sketches: Floats, picks: NDArray[np.int64], done: int, stop: int,
+    pool: NDArray[np.int64], others: np.float32, enough: np.float32, square: Floats, seen: NDArray[np.int32],
+) -> tuple[int, np.float32]:  # fmt: skip
+    """Choose picks[done:stop] from `pool`, whose points have seen all centres, while no other point can be farther.
+
+    Returns the number of centres and the square of the largest distance within the pool.
+    """
+    while True:
         far, farthest = np.float32(-1), 0
-        for p in range(points):
-            bound = square[p]
-            # |centre − c(p)| ≥ 2|p − c(p)| puts p nearer to its own centre c(p) than to the new one
-            if gap[owner[p]] < np.float32(4) * bound:
-                total = np.float32(0)
-                for k in range(HEAD):
-                    step = sketch[k] - head[p, k]
-                    total += step * step
-                if total < bound + slack:
-                    total = np.float32(0)
-                    for k in range(width):
-                        step = centre[k] - x[p, k]
-                        total += step * step
-                    if total < bound:
-                        square[p] = bound = total
-                        owner[p] = m
-            if bound > far:
-                far, farthest = bound, p
-        if far <= enough:
-            return m + 1
-        if m + 1 < len(picks):
-            picks[m + 1] = farthest
-    return stop
+        for i in range(len(pool)):
+            if square[pool[i]] > far:
+                far, farthest = square[pool[i]], pool[i]
+        if far < others or far <= enough or done == stop:
+            return done, far
+        picks[done] = farthest
+        centres[done] = x[farthest]
+        sketches[:, done] = head[farthest]
+        done += 1
+        for i in range(len(pool)):
+            p = pool[i]
+            if _square(head[farthest], head[p]) < square[p] + slack:
+                square[p] = min(square[p], _square(x[farthest], x[p]))
+            seen[p] = done
 
 
 def _sketch(features: Floats) -> tuple[Floats, np.float32]:
@@ -109,7 +136,7 @@ def farthest_first(
 
     `standing` `[N]` are the points' distances to rows chosen elsewhere: the first is then the farthest of those. No more are
     chosen once no point is farther than `enough` (at 0: once the rest are doubles). Returns row numbers `[M]`, in the order
-    chosen, and the covering radius (no point is farther from its nearest row). Deterministic. Memory: 72 bytes a point
+    chosen, and the covering radius (no point is farther from its nearest row). Deterministic. Memory: 90 bytes a point
     beside `features`. Raises FitCancelled.
     """
     count = len(features)
@@ -123,18 +150,30 @@ def farthest_first(
         square = np.square(standing, dtype=np.float32)
         if standing[picks[0]] <= enough:
             return picks[:0], float(standing[picks[0]])
-    owner = np.full(count, rows, np.int32)
-    gap = np.zeros(rows + 1, np.float32)  # the last is of points without a chosen row: nothing is known of them
     head, slack = _sketch(features)
-    done = 0
-    while done < rows:
-        if cancelled is not None and cancelled():
-            raise FitCancelled("the coreset was cancelled")
-        stop = min(done + BATCH, rows)
-        reached = _grow(features, head, slack, gap, picks, owner, square, np.float32(enough) ** 2, done, stop)
-        if progress is not None:
-            progress(reached, rows)
-        done = reached
-        if square.max() <= np.float32(enough) ** 2:  # also when that was so at the end of a batch
-            break
-    return picks[:done], float(np.sqrt(square.max()))
+    centres, sketches = np.empty((rows, features.shape[1]), np.float32), np.empty((HEAD, rows), np.float32)
+    centres[0], sketches[:, 0] = features[picks[0]], head[picks[0]]
+    known = (features, head, slack, centres, sketches)
+    seen, least = np.zeros(count, np.int32), np.float32(enough) ** 2
+    done = 1
+    _refresh(*known, done, np.arange(count), square, seen)
+    pooled = max(POOL, count // 16)
+    while True:
+        if count <= pooled:
+            pool, others = np.arange(count), np.float32(-1)
+        else:
+            order = np.argpartition(square, count - pooled)
+            pool, others = np.sort(order[count - pooled :]), square[order[: count - pooled]].max()
+        _refresh(*known, done, pool, square, seen)
+        pool = pool[square[pool] >= others]
+        while True:
+            if cancelled is not None and cancelled():
+                raise FitCancelled("the coreset was cancelled")
+            stop = min(done + BATCH, rows)
+            done, far = _grow(*known, picks, done, stop, pool, others, least, square, seen)
+            if progress is not None:
+                progress(done, rows)
+            if far < others:
+                break  # a point outside the pool may be farther
+            if far <= least or done == rows:
+                return picks[:done], float(np.sqrt(max(far, 0)))

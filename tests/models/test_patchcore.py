@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.experts import FeaturesRefused, FitCancelled, View, fit, held_out, load_expert, patchcore, without_own
+from models.experts import FeaturesRefused, FitCancelled, View, coreset, fit, held_out, load_expert, patchcore, without_own
 from models.experts.coreset import farthest_first
 from models.experts.patchcore import fit_patchcore
 
@@ -33,33 +33,44 @@ def plain_farthest_first(points: np.ndarray, rows: int, first: int) -> tuple[lis
     return picks, [*radii, float(nearest.max())]
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 300), rows=st.integers(1, 80), width=st.integers(4, 70))
-def test_coreset_is_the_plain_greedy_one(seed: int, count: int, rows: int, width: int) -> None:
+POOLS = st.sampled_from([1, 5, 40, coreset.POOL])
+
+
+def chosen(points: np.ndarray, rows: int, seed: int, pool: int) -> tuple[np.ndarray, float]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(coreset, "POOL", pool)
+        return farthest_first(points, rows, seed=seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 300), rows=st.integers(1, 80), width=st.integers(4, 70), pool=POOLS)
+def test_coreset_is_the_plain_greedy_one(seed: int, count: int, rows: int, width: int, pool: int) -> None:
     points = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
-    picks, radius = farthest_first(points, rows, seed=seed)
+    picks, radius = chosen(points, rows, seed, pool)
     expected, radii = plain_farthest_first(points.astype(np.float64), min(rows, count), int(picks[0]))
     assert picks.tolist() == expected
     assert radius == pytest.approx(radii[-1], rel=1e-5)
     assert radii == sorted(radii, reverse=True)  # the radius never increases
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), offset=st.sampled_from([0.0, 1e3]), width=st.sampled_from([2, 15, 16, 17, 40]))
-def test_each_row_is_the_farthest_also_among_clusters_doubles_and_outliers(seed: int, offset: float, width: int) -> None:
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), offset=st.sampled_from([0.0, 1e3]), width=st.sampled_from([2, 15, 16, 17, 40]), pool=POOLS)
+def test_each_row_is_the_farthest_also_among_clusters_doubles_and_outliers(
+    seed: int, offset: float, width: int, pool: int
+) -> None:
     """Where the sketch's rounding is largest beside the distances; equal distances may be decided either way."""
     rng = np.random.default_rng(seed)
     points = np.repeat(rng.normal(size=(30, width)), 4, axis=0) + rng.normal(size=(120, width)) * rng.choice([0, 1e-3], (120, 1))
     points[:3] *= 1e3
     points = (points + offset).astype(np.float32)
     for rows in (5, 50, 120):
-        picks, radius = farthest_first(points, rows, seed=seed)
+        picks, radius = chosen(points, rows, seed, pool)
         nearest = np.linalg.norm(points.astype(np.float64) - points[picks[0]], axis=1)
         for pick in picks[1:]:
             assert nearest[pick] >= nearest.max() * (1 - 1e-6) > 0
             nearest = np.minimum(nearest, np.linalg.norm(points.astype(np.float64) - points[pick], axis=1))
         assert radius == pytest.approx(nearest.max(), rel=1e-6)
-        assert (farthest_first(points, rows, seed=seed)[0] == picks).all()
+        assert (chosen(points, rows, seed, pool)[0] == picks).all()
     assert len(picks) == len(np.unique(points, axis=0))  # and the rest are doubles
 
 
