@@ -47,11 +47,16 @@ class Way:
 
 
 WAYS = (
-    Way(backbones.FUSED, 224, "max", 0.0),
+    Way(backbones.FUSED, 224, "max", 0.02),
     Way(AUTO, 224, "max", inf),
     Way(backbones.FUSED, 448, "top", 0.02),
 )
-"""Where both backbones can look together: nothing painted tells which is better, so both are taken, and a size chosen."""
+"""Where both backbones can look together: nothing painted tells which is better, so both are taken, and a size chosen.
+
+The last stands with as many normal pictures as `FINE` says, else the first; the other must surely show more.
+"""
+FINE = range(32, 2001)
+"""With fewer the finer pictures lost too much on one product (docs/decisions/0024); more take gigabytes of disk."""
 SINGLE = (
     Way(AUTO, 224, "max", 0.0),
     Way(AUTO, 448, "top", 0.02),
@@ -119,12 +124,12 @@ def choose(
     """The options with backbone, size, rule and precision filled in, and the table that they were chosen by.
 
     Up to 32 normal pictures, by content, in four folds: each one and the defects painted into it are scored by an expert of
-    the other folds. The first way stands unless another has an AUROC higher by its margin and the gain's standard error
-    together (`pick`). int8, where asked for, takes the place of float32 unless it sees less by `LOSS`. The same
-    pictures in another order or under other names give the same choice.
+    the other folds. One way stands (the coarsest; with both backbones and enough pictures the finest) unless another has an
+    AUROC higher by its margin and the gain's standard error together (`pick`). int8, where asked for, takes the place of
+    float32 unless it sees less by `LOSS`. The same pictures in another order or under other names give the same choice.
     Raises as `resolved` and `region_of`, FeaturesRefused, FitCancelled.
     """
-    ways, note = _open(options)
+    ways, note = _open(options, len(pictures.digests))
     if len(ways) == 1:
         note = f"{note} Only {ways[0].backbone} can be taken: nothing was compared.".strip()
     named = AUTO if options.backbone == "auto" else options.backbone
@@ -236,8 +241,8 @@ class _Trial:
         return Candidate(view.backbone, view.input, view.rule, view.precision, area, low, high, ms, chosen)
 
 
-def _open(options: EnrolOptions) -> tuple[list[Way], str]:
-    """The ways that these options and the shelf of weights leave, and what is to be said of the others."""
+def _open(options: EnrolOptions, pictures: int) -> tuple[list[Way], str]:
+    """The ways that these options and the shelf of weights leave, the one that stands first, and what is to be told."""
     if options.expert == "reference" or options.tile is not None:
         named = f"{'Tiles' if options.tile else 'The reference expert'} and `auto` mean {AUTO}"
         return [], f"{named if options.backbone == 'auto' else 'Tiles are seen in float32'}: nothing was compared."
@@ -257,6 +262,8 @@ def _open(options: EnrolOptions) -> tuple[list[Way], str]:
     ways = [way for way in ways if _fits(way)]
     absent = {way.backbone for way in ways if not _pulled(way.backbone)}
     left = [way for way in ways if way.backbone not in absent]
+    if together and pictures in FINE:
+        left.reverse()
     names = " and ".join(sorted(absent))
     return left or ways[:1], f"Not tried, as its weights are not pulled: {names}." if left and absent else ""
 

@@ -204,13 +204,16 @@ def bench_accuracy(
 def bench_promises(
     folder: Annotated[Path, typer.Argument(exists=True, help="In the MVTec AD convention, or holding several such.")],
     backbone: Annotated[str, typer.Option(help="As in `enroll`, without `auto`.")] = "efficientnet_lite0",
+    image_size: Annotated[int | None, typer.Option(help="As in `enroll`.")] = None,
+    score_rule: Annotated[str, typer.Option(help="As in `enroll`.")] = "auto",
     draws: Annotated[int, typer.Option(min=1, help="Draws of each number of normals.")] = 10,
 ) -> None:
     """The share of fresh sound parts over both limits, with 16, 32, 64 and 128 normals: a JSON line each."""
     from benchmarks.promises import run
     from inspection.options import EnrolOptions
 
-    _lines(run(folder, EnrolOptions(backbone=backbone), draws))
+    options = EnrolOptions(backbone=backbone, image_size=image_size, score_rule=score_rule)  # type: ignore[arg-type]
+    _lines(run(folder, options, draws))
 
 
 def bench_naming(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspection import choice
-from inspection.choice import SINGLE, WAYS, Choice, Pictures, Way, choose, pick
+from inspection.choice import FINE, SINGLE, WAYS, Choice, Pictures, Way, choose, pick
 from inspection.drawn import drawn, write
 from inspection.enrolment import enroll
 from inspection.evaluation import evaluate
@@ -26,7 +26,7 @@ from inspection.recipe import DOCUMENT, digest, load
 from models.backbones import FUSED
 
 ASKED = EnrolOptions(backbone="auto")
-SMALL = (Way(FUSED, 64, "max", 0.0), Way(AUTO, 64, "max", inf), Way(FUSED, 128, "top", 0.02))
+SMALL = (Way(FUSED, 64, "max", 0.02), Way(AUTO, 64, "max", inf), Way(FUSED, 128, "top", 0.02))
 ALONE = (Way(AUTO, 64, "max", 0.0), Way(AUTO, 128, "top", 0.02), Way("dinov2_vits14", 70, "max", 0.2))
 
 
@@ -132,13 +132,33 @@ def test_where_nothing_is_compared_it_is_said(options: EnrolOptions, pictures: l
 
 def test_what_was_asked_for_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for = replace(ASKED, image_size=448, score_rule="max")
-    assert [_said(way) for way in choice._open(asked_for)[0]] == [(FUSED, 448, "max")]
-    assert [w.image_size for w in choice._open(replace(ASKED, expert="padim"))[0]] == [224, 224], "a Gaussian for each patch"
+    assert [_said(way) for way in choice._open(asked_for, 4)[0]] == [(FUSED, 448, "max")]
+    assert [w.image_size for w in choice._open(replace(ASKED, expert="padim"), 99)[0]] == [224, 224], "a Gaussian for each patch"
     monkeypatch.setattr(choice, "_pulled", lambda backbone: backbone != FUSED)
-    found = choice._open(asked_for)[0]
+    found = choice._open(asked_for, 4)[0]
     assert [_said(way) for way in found] == [(AUTO, 448, "max"), ("dinov2_vits14", 448, "max")]
     assert found[1].margin == SINGLE[2].margin
     assert [_said(way) for way in WAYS if way.margin < inf] == [(FUSED, 224, "max"), (FUSED, 448, "top")]
+
+
+def test_fine_pictures_stand_where_there_are_enough_normals() -> None:
+    few, enough, thousands = (choice._open(ASKED, count)[0] for count in (FINE.start - 1, FINE.start, FINE.stop))
+    assert few == thousands == list(WAYS) and enough == list(WAYS)[::-1]
+    sized = [choice._open(replace(ASKED, image_size=size), FINE.start)[0] for size in (224, 448)]
+    assert [[_said(way) for way in ways] for ways in sized] == [[(FUSED, 224, "max")], [(FUSED, 448, "max")]]
+    taken, table = asked(replace(ASKED, image_size=64), given_as([0, 1, 2, 3] * 8))
+    assert (taken.image_size, taken.backbone, table.candidates) == (64, FUSED, ())
+
+
+@pytest.mark.usefixtures("small")
+def test_coarser_pictures_are_taken_only_where_they_surely_show_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "FINE", range(5, 9))
+    seen: list[list[float]] = []
+    monkeypatch.setattr(choice, "pick", lambda scores, defective, margins: seen.append(list(margins)) or 0)
+    for numbers, size in (([0, 1, 2, 3], 64), ([0, 1, 2, 3, 4], 128)):
+        taken, table = asked(ASKED, given_as(numbers))
+        assert taken.image_size == size and table.candidates[0].image_size == size
+    assert seen == [[way.margin for way in SMALL], [way.margin for way in reversed(SMALL)]]
 
 
 @pytest.mark.usefixtures("small")
