@@ -144,9 +144,9 @@ def remembered() -> Iterator[None]:
 
 def taken(files: Sequence[Path], seed: int) -> tuple[EnrolOptions, Choice]:
     """What `auto` takes by these normal pictures alone, and the table that it was chosen by."""
-    quiet = lambda *_: None  # noqa: E731
-    normals, _ = distinct(checked(files, None, Limits(), quiet, lambda: None))
-    return choose(EnrolOptions(backbone="auto", seed=seed), Pictures.of(normals, Limits()), None, quiet, lambda: None)
+    limits, quiet = Limits(), (lambda *_: None)
+    normals, _ = distinct(checked(files, None, limits, quiet, lambda: None))
+    return choose(EnrolOptions(backbone="auto", seed=seed), Pictures.of(normals, limits), None, quiet, lambda: None)
 
 
 def renamed(folder: Path, shots: int) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, shots: Sequence[in
             yield from summary(rows)
 
 
-def rename(given: Sequence[Path], jobs: int = 0, shots: Sequence[int] = (16, 0)) -> Iterator[dict[str, Any]]:
+def run_renamed(given: Sequence[Path], jobs: int = 0, shots: Sequence[int] = (16, 0)) -> Iterator[dict[str, Any]]:
     """`renamed` of every folder at `given` or below, with so many normals (0: all)."""
     chosen = [(one, some) for directory in given for one in folders(directory) for some in shots]
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:

@@ -242,7 +242,7 @@ class _Trial:
 
 
 def _open(options: EnrolOptions, pictures: int) -> tuple[list[Way], str]:
-    """The ways that these options and the shelf of weights leave, the one that stands first, and what is to be told."""
+    """The ways that these options and the shelf of weights leave, the standing one first, and what is to be told."""
     if options.expert == "reference" or options.tile is not None:
         named = f"{'Tiles' if options.tile else 'The reference expert'} and `auto` mean {AUTO}"
         return [], f"{named if options.backbone == 'auto' else 'Tiles are seen in float32'}: nothing was compared."

@@ -196,9 +196,9 @@ def bench_accuracy(
     ] = False,
 ) -> None:
     """Every expert and backbone, and what `auto` takes, with 1, 4, 16 and all normals: a JSON line each."""
-    from benchmarks.accuracy import rename, run
+    from benchmarks.accuracy import run, run_renamed
 
-    _lines(rename(folders, jobs) if as_renamed else run(folders, seeds, jobs))
+    _lines(run_renamed(folders, jobs) if as_renamed else run(folders, seeds, jobs))
 
 
 def bench_promises(
