@@ -22,13 +22,12 @@ import numpy as np
 
 from inspection.choice import Choice, Pictures, choose
 from inspection.evaluation import Sample, folders, masks_at, pictures, samples, with_templates
-from inspection.features import features_file
+from inspection.features import Progress, features_file
 from inspection.fitting import as_fitted, fitted
 from inspection.image import Limits
 from inspection.metrics import auroc
 from inspection.normals import checked, distinct
 from inspection.options import EnrolOptions, resolved, view_of
-from models.backbones import FUSED
 from models.experts import load_expert
 from models.experts.layout import Layout
 from models.experts.view import RULES
@@ -38,10 +37,7 @@ SHOTS = (1, 4, 16, 0)
 """Normals per draw; 0: all of them, drawn once."""
 CONFIGURATIONS = (
     EnrolOptions("patchcore", "efficientnet_lite0"),
-    EnrolOptions("patchcore", "efficientnet_lite0", 448),
     EnrolOptions("patchcore", "dinov2_vits14"),
-    EnrolOptions("patchcore", FUSED),
-    EnrolOptions("patchcore", FUSED, 448, score_rule="top"),
     EnrolOptions("padim", "efficientnet_lite0"),
     EnrolOptions("padim", "dinov2_vits14"),
     EnrolOptions("reference", "efficientnet_lite0"),
@@ -182,17 +178,14 @@ def whole(folder: Path, shots: Sequence[int], seeds: int) -> list[dict[str, Any]
 def _whole(folder: Path, wanted: Sequence[Draw]) -> list[dict[str, Any]]:
     files = pictures(folder / "train/good")
     rows = [row for options in CONFIGURATIONS for row in measured(folder, options, wanted)]
+    ways: dict[EnrolOptions, list[Draw]] = {}
     for draw in wanted:
         way = resolved(taken([files[i] for i in draw.chosen], draw.seed)[0])
-        same = {"expert": way.expert, "backbone": way.backbone, "image_size": way.image_size, "score_rule": way.score_rule}
-        own = {"all": not draw.shots, "seed": draw.seed}
-        found = [row for row in rows if same.items() <= row.items() and own.items() <= row.items()]
-        label = f"{way.backbone} {way.image_size} {way.score_rule}"
-        rows += [
-            {**row, "expert": "auto", "backbone": "", "image_size": 0, "score_rule": "", "way": label}
-            for row in found
-            if draw.shots in (0, row["normals"])
-        ]
+        ways.setdefault(replace(way, seed=0), []).append(draw)
+    for way, own in ways.items():
+        label = {"backbone": "", "image_size": 0, "score_rule": "", "way": f"{way.backbone} {way.image_size} {way.score_rule}"}
+        found = [row for row in measured(folder, way, own) if row["score_rule"] == way.score_rule]
+        rows += [{**row, "expert": "auto", **label} for row in found]
     return rows
 
 
@@ -216,19 +209,28 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, shots: Sequence[int] = SHOTS) -> Iterator[dict[str, Any]]:
-    """The summary of every folder at `given` or below, as soon as it is done; `jobs` folders at a time, a thread each."""
+def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, tell: Progress | None = None) -> Iterator[dict[str, Any]]:
+    """The summary of every folder at `given` or below, largest first; `jobs` folders at a time, a thread each."""
     chosen = [one for directory in given for one in folders(directory)]
+    chosen.sort(key=lambda folder: (-len(pictures(folder / "train/good")) - len(samples(folder)), folder))
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        for rows in pool.map(whole, chosen, [shots] * len(chosen), [seeds] * len(chosen)):
+        for done, rows in enumerate(pool.map(whole, chosen, [SHOTS] * len(chosen), [seeds] * len(chosen)), 1):
             yield from summary(rows)
+            _told(tell, done, len(chosen))
 
 
-def run_renamed(given: Sequence[Path], jobs: int = 0, shots: Sequence[int] = (16, 0)) -> Iterator[dict[str, Any]]:
-    """`renamed` of every folder at `given` or below, with so many normals (0: all)."""
-    chosen = [(one, some) for directory in given for one in folders(directory) for some in shots]
+def run_renamed(given: Sequence[Path], jobs: int = 0, tell: Progress | None = None) -> Iterator[dict[str, Any]]:
+    """`renamed` of every folder at `given` or below, with 16 normals and with all."""
+    chosen = [(one, some) for directory in given for one in folders(directory) for some in (16, 0)]
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        yield from pool.map(renamed, *zip(*chosen, strict=True))
+        for done, row in enumerate(pool.map(renamed, *zip(*chosen, strict=True)), 1):
+            yield row
+            _told(tell, done, len(chosen))
+
+
+def _told(tell: Progress | None, done: int, total: int) -> None:
+    if tell is not None:
+        tell("folders", done, total)
 
 
 if __name__ == "__main__":

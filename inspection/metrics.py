@@ -14,15 +14,11 @@ Bools = NDArray[np.bool_]
 
 def auroc(scores: Numbers, defective: Bools) -> float | None:
     """Probability that a defective item scores over a normal one, ties counting half. `None` without both kinds."""
-    order = np.argsort(scores, axis=None)
-    values, positive = scores.ravel()[order], defective.ravel()[order]
-    wanted, others = int(positive.sum()), int((~positive).sum())
-    if not wanted or not others:
+    normal, positive = (np.sort(scores[at]) for at in (~defective, defective))
+    if not normal.size or not positive.size:
         return None
-    ends = np.append(np.flatnonzero(np.diff(values)), values.size - 1)
-    ranks = (ends + np.append(-1, ends[:-1]) + 1) / 2 + 1  # mean 1-based rank of each run of ties
-    hits = np.diff(np.append(0, np.cumsum(positive)[ends]))
-    return float(((hits * ranks).sum() - wanted * (wanted + 1) / 2) / (wanted * others))
+    under, upto = (int(np.searchsorted(normal, positive, side).sum()) for side in ("left", "right"))
+    return (under + upto) / (2 * normal.size * positive.size)
 
 
 def auroc_interval(scores: Numbers, defective: Bools) -> tuple[float, float] | None:

@@ -198,7 +198,8 @@ def bench_accuracy(
     """Every expert and backbone, and what `auto` takes, with 1, 4, 16 and all normals: a JSON line each."""
     from benchmarks.accuracy import run, run_renamed
 
-    _lines(run_renamed(folders, jobs) if as_renamed else run(folders, seeds, jobs))
+    with stages() as tell:
+        _lines(run_renamed(folders, jobs, tell) if as_renamed else run(folders, seeds, jobs, tell))
 
 
 def bench_promises(
