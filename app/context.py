@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,10 @@ class Answerer(Protocol):
         on_event: Callable[[str, Any], None] | None = None,
     ) -> Answer:
         """One question about one inspection; `on_event(kind, value)` hears it come into being."""
+        ...
+
+    def depths(self) -> Mapping[str, Callable[[], float]]:
+        """How to ask each engine how many questions it answers or keeps waiting."""
         ...
 
     def close(self) -> None:

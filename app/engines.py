@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from typing import Any
 
 from app.errors import Invalid
 from app.language import Language, LanguageProcess, Progress, Remote
 from app.settings import Settings
 from app.turns import LanguageBusy, LanguageTimeout, LanguageUnavailable, Turns
+from models.lmm.engines import Engine
 from models.lmm.errors import EngineError
 from models.lmm.openai_engine import OpenAIEngine
 from models.lmm.prompt import Prompt
@@ -43,21 +45,38 @@ def opened(settings: Settings) -> Language:
             timeout=settings.engine_timeout,
             patience=LOADING,
             grace=settings.engine_timeout,
-            options={
-                "model": settings.transformers_model,
-                "device": settings.transformers_device,
-                "download": settings.transformers_download,
-            },
+            options=_options(settings),
             wants="pictures",
             online=settings.transformers_download,
         )
     if "openai" in settings.engines:
-        assert settings.openai_url is not None and settings.openai_model is not None
-        key = settings.openai_key.get_secret_value() if settings.openai_key else None
-        server = OpenAIEngine(settings.openai_url, settings.openai_model, key, timeout=settings.engine_timeout)
-        others["openai"] = LanguageServer(server, at_once=settings.openai_at_once, patience=settings.engine_timeout)
+        others["openai"] = LanguageServer(_server(settings), at_once=settings.openai_at_once, patience=settings.engine_timeout)
     parts = {"folder": str(settings.lmm_weights)} if settings.lmm_weights else None
     return Language(LanguageProcess(options=parts), engines=others)
+
+
+def here(settings: Settings, name: str, progress: Callable[[str], None]) -> Engine:
+    """`transformers` or `openai` as the settings have it, in this process and without a queue: for an evaluation.
+
+    Raises as `check`, and what `TransformersEngine` raises."""
+    check(settings, name)
+    if name == "openai":
+        return _server(settings)
+    from models.lmm.transformers_engine import TransformersEngine  # torch: seconds
+
+    return TransformersEngine(progress, **_options(settings))
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """What `TransformersEngine` is made from."""
+    names = ("model", "device", "download")
+    return {name: getattr(settings, f"transformers_{name}") for name in names}
+
+
+def _server(settings: Settings) -> OpenAIEngine:
+    assert settings.openai_url is not None and settings.openai_model is not None
+    key = settings.openai_key.get_secret_value() if settings.openai_key else None
+    return OpenAIEngine(settings.openai_url, settings.openai_model, key, timeout=settings.engine_timeout)
 
 
 class LanguageServer:

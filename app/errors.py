@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from app.db import engine
 from inspection import evidence
+from models.lmm.errors import EngineError
 
 log = logging.getLogger("kensor")
 
@@ -106,6 +107,8 @@ def describe(error: BaseException) -> tuple[int, str, str, dict[str, Any]]:
         return error.status, error.code, error.message, error.details
     if isinstance(error, evidence.InspectionError):
         return DOMAIN.get(type(error), 422), error.code, error.message, error.details
+    if isinstance(error, EngineError):
+        return 503, error.code, str(error), error.details
     if isinstance(error, engine.UNAVAILABLE) and (reason := engine.disk_reason(error)):
         return 503, "storage_unavailable", f"The database cannot be used: {reason}.", {}
     if isinstance(error, engine.UNAVAILABLE):

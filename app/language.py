@@ -264,6 +264,10 @@ class Language:
         """Raises `LanguageBusy` where one more question would be refused, `LanguageUnavailable` once closed."""
         self._engines[engine].turns.admit()
 
+    def depths(self) -> dict[str, Callable[[], float]]:
+        """How to ask each engine how many questions it answers or keeps waiting."""
+        return {name: partial(len, engine.turns.tickets) for name, engine in self._engines.items()}
+
     def close(self) -> None:
         """End the language models' processes."""
         for engine in self._engines.values():

@@ -74,6 +74,7 @@ def create_app(settings: Settings, answerer: Answerer | None = None) -> FastAPI:
     ):  # fmt: skip
         app.include_router(module.router)
     ctx.metrics.gauge("kensor_queue_depth", "Pictures being judged or waiting", lambda: ctx.pool.depth)
+    ctx.metrics.questions(ctx.answerer.depths())
     ctx.metrics.gauge("kensor_pool_bytes", "Bytes of loaded recipes", lambda: ctx.pool.nbytes)
     app.add_middleware(
         Edge,

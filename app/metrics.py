@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -33,6 +33,12 @@ class Metrics:
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a figure that is read when Prometheus asks."""
         Gauge(name, text, registry=self.registry).set_function(value)
+
+    def questions(self, depths: Mapping[str, Callable[[], float]]) -> None:
+        """Add how many questions each engine answers or keeps waiting, read when Prometheus asks."""
+        family = Gauge("kensor_questions_depth", "Questions being answered or waiting", ["engine"], registry=self.registry)
+        for engine, depth in depths.items():
+            family.labels(engine).set_function(depth)
 
     def drift(self, product: str, drifting: bool | None) -> None:
         """Say whether a product drifts; `None`: too little is known."""

@@ -26,7 +26,8 @@ class Runner(Protocol):
     def run(self, sha256: str, folder: Path, images: Sequence[str], cancelled: Callable[[], bool]) -> list[Judged | Failed]:
         """Judge the stored pictures by the recipe, in order. What is wrong with one picture is that picture's result.
 
-        A recipe that cannot be loaded raises, as does a store or a machine that is away. Raises Cancelled between pictures."""
+        A recipe that cannot be loaded raises, as does a store or a machine that is away. Once `cancelled`, the first results
+        alone come back; before there is one, Cancelled is raised."""
         ...
 
 
@@ -39,10 +40,12 @@ class Local:
     def run(self, sha256: str, folder: Path, images: Sequence[str], cancelled: Callable[[], bool]) -> list[Judged | Failed]:
         """One after the other: the worker shares the machine with the line."""
         self._pool.inspector(sha256, folder)
-        found = []
+        found: list[Judged | Failed] = []
         for image in images:
             if cancelled():
-                raise Cancelled("The re-inspection was cancelled.")
+                if not found:
+                    raise Cancelled("The re-inspection was cancelled.")
+                break
             found.append(self._one(sha256, folder, image))
         return found
 

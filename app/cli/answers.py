@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.output import Json, Refused, columns, show, stages
+from app.engines import NEEDS, here
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from models.lmm.engines import Engine
@@ -24,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate_answers(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="In the MVTec AD convention, or holding several such.")],
-    engine: Annotated[str, typer.Option(help="builtin, untrained, or module:factory.")] = "builtin",
+    engine: Annotated[
+        str, typer.Option(help="builtin, untrained, transformers or openai as the settings name them, or module:factory.")
+    ] = "builtin",
     shots: Annotated[int | None, typer.Option(min=1, help="Enroll on so many normal pictures; default: all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Draws of the shots.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first draw's.")] = 0,
@@ -80,11 +84,13 @@ def evaluate_answers(
 
 
 def _engine(name: str, weights: Path | None = None) -> Engine:
+    if name in NEEDS:
+        return here(Settings(), name, lambda stage: None)
     module, _, factory = ENGINES.get(name, name).partition(":")
     try:
         make = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(ENGINES)
+        known = ", ".join((*ENGINES, *NEEDS))
         raise Refused(f"There is no engine `{name}`; there are {known}, and module:factory.", "unknown_engine") from error
     made: Engine = make(lambda stage: None, **({} if weights is None else {"folder": weights}))
     return made

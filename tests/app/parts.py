@@ -44,6 +44,9 @@ class Echo:
         self.fails: BaseException | None = None
         self.closed = False
 
+    def depths(self) -> dict[str, Callable[[], float]]:
+        return {"builtin": lambda: 0.0}
+
     def admit(self, engine: str = "builtin") -> None:
         pass
 

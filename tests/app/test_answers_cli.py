@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_vlm
+from chat_server import serving
 
 from app.cli import main
+from app.engines import here
+from app.settings import Settings
 from inspection.drawn import write
 
 ENGINE = """
@@ -58,6 +62,33 @@ def test_answers_evaluated(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "holds answers of other settings" in capsys.readouterr().err
 
 
+def test_an_engine_of_the_settings_is_evaluated(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [place / "cap", "--shots", 3, "--limit", 2, "--backbone", "efficientnet_lite0", "--engine", "openai"]
+    words += ["--no-untrained", "--json"]
+    with serving() as seen:
+        monkeypatch.setenv("KENSOR_OPENAI_URL", seen.url)
+        monkeypatch.setenv("KENSOR_OPENAI_MODEL", "good")
+        assert kensor(monkeypatch, *words) == 0
+        assert json.loads(capsys.readouterr().out)["engine"]["name"] == "good"
+        pictures = [part for body in seen.bodies for part in body["messages"][-1]["content"] if part["type"] == "image_url"]
+        assert len(pictures) >= len(seen.bodies) > 0
+    assert kensor(monkeypatch, *words) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "language_unavailable"
+
+
+def test_a_transformers_engine_is_read_for_an_evaluation(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KENSOR_TRANSFORMERS_MODEL", str(place / "nothing"))
+    assert kensor(monkeypatch, place / "cap", "--engine", "transformers", "--no-untrained") == 1
+    assert "nothing" in capsys.readouterr().err
+    model = tiny_vlm.save(place / "tiny-vlm")
+    asked = here(Settings(transformers_model=str(model)), "transformers", lambda stage: None)
+    assert asked.name == "tiny-vlm" and asked.wants == "pictures"
+
+
 def test_multiple_choice(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     question = {"Question": "Is it defective?", "Options": {"A": "Yes.", "B": "No."}, "Answer": "A", "type": "presence"}
     entry = {"conversation": [question], "similar_templates": ["cap/train/good/000.png"], "random_templates": []}
@@ -74,6 +105,7 @@ def test_multiple_choice(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     ("words", "says"),
     [
         (["--engine", "gpt"], "There is no engine `gpt`"),
+        (["--engine", "openai"], "set KENSOR_OPENAI_URL and KENSOR_OPENAI_MODEL"),
         (["--engine", "json:nothing"], "There is no engine `json:nothing`"),
         (["--engine", "says_engine:make", "--ablate", "tokenizer"], "tokenizer cannot be left out"),
         (["--engine", "says_engine:make", "--ablate", "map", "--shots", "3"], "words alone"),

@@ -227,6 +227,7 @@ def test_metrics_have_labels_that_cannot_grow(client: TestClient, part: str) -> 
     assert sum(s.value for s in families["kensor_verdicts"].samples if s.name.endswith("_total")) == 1
     assert families["kensor_queue_depth"].samples[0].value == 0
     assert families["kensor_pool_bytes"].samples[0].value > 0
+    assert [(s.labels["engine"], s.value) for s in families["kensor_questions_depth"].samples] == [("builtin", 0)]
 
 
 def test_the_answerer_ends_with_the_service(settings: Settings, echo: Echo) -> None:

@@ -126,13 +126,14 @@ def test_a_store_that_is_away_is_no_pictures_error(
 
 def test_a_job_that_nobody_cancelled_goes_back_to_the_queue(client: TestClient, judged: str, ctx: Context) -> None:
     """As where the database was away for longer than the lease, and came back: between two pictures of a chunk."""
-    job, looked = submit(client), iter([False, True])
+    job, looked = submit(client), iter([False, True, True, True])
     runner = Local(ctx.store, ctx.pool)
     recipe = good(client.get(f"{judged}/recipes/2"))["sha256"]
     images = [one["image"]["sha256"] for one in good(client.get("/v1/inspections"))["items"]]
+    found = runner.run(recipe, ctx.settings.recipes / recipe, images, lambda: next(looked))
+    assert len(found) == 1
     with pytest.raises(Cancelled):
         runner.run(recipe, ctx.settings.recipes / recipe, images, lambda: next(looked))
-    assert next(looked, None) is None
 
     class Stopped(Worker):
         def _do(self, task: Task) -> None:
@@ -189,6 +190,22 @@ def test_a_worker_that_is_told_to_leave_hands_its_job_back(client: TestClient, j
     handed = good(client.get(job["links"]["self"]))
     assert (handed["state"], handed["attempts"]) == ("queued", 0)
     assert Worker(ctx).once()
+
+
+def test_a_worker_that_leaves_amid_a_chunk_keeps_what_it_judged(
+    client: TestClient, judged: str, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, worker, judge = submit(client), Worker(ctx), ctx.pool.submit
+    with monkeypatch.context() as patch:
+        patch.setattr(ctx.pool, "submit", lambda *given: (worker.leave(), judge(*given))[1])
+        assert worker.once()
+    handed = good(client.get(job["links"]["self"]))
+    assert (handed["state"], handed["attempts"], handed["done"]) == ("queued", 0, 1)
+    assert Worker(ctx).once()
+    ended = good(client.get(job["links"]["self"]))
+    assert (ended["state"], ended["done"], ended["failed"]) == ("done", 6, 0)
+    with ctx.database.read() as session:
+        assert session.query(Inspection).filter(Inspection.job_id == job["id"]).count() == 6
 
 
 def test_a_lease_is_one_workers_until_it_runs_out(client: TestClient, judged: str, ctx: Context) -> None:

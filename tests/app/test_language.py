@@ -158,14 +158,15 @@ def test_full_queue_is_refused_at_once_and_order_is_kept(scripted: LanguageProce
     next(running)
     waiter = threading.Thread(target=lambda: order.append(say(scripted, "waited")))
     waiter.start()
-    while len(scripted.turns.tickets) < 2:
+    depth = Language(scripted).depths()["builtin"]
+    while depth() < 2:
         time.sleep(0.01)
     with pytest.raises(LanguageBusy) as full:
         say(scripted, "too many")
     assert describe(full.value)[:2] == (429, "language_busy") and full.value.retry_after
     order.append("".join(running))
     waiter.join(10)
-    assert order == ["b c ", "waited"]
+    assert order == ["b c ", "waited"] and depth() == 0
 
 
 def test_many_threads_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
