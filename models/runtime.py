@@ -71,8 +71,8 @@ class Backbone:
     def features(self, images: Floats) -> Floats:
         """`[B, 3, size, size]` → `[B, h*w, D]`, patches row by row."""
         step = self._together
-        features: Floats = np.concatenate([self._run(images[i : i + step]) for i in range(0, len(images), step)])
-        return features
+        found = [self._run(images[i : i + step]) for i in range(0, len(images), step)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def blur(image: Floats, sigma: float = SIGMA) -> Floats:
