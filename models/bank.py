@@ -48,7 +48,6 @@ class Bank:
     def __init__(self, rows: Floats, threads: int = 1) -> None:
         if not len(rows):
             raise ValueError("an empty memory bank has no nearest row")
-        self.rows = rows
         self._product = _product(threads)
         self._centre = rows.mean(0)
         self._order = np.arange(len(rows))
@@ -61,15 +60,14 @@ class Bank:
             self._bounds = np.searchsorted(owner[self._order], np.arange(len(places) + 1))
             self._places, about = _table(places), about[self._order]
         self._table = _table(about)
-        self.nbytes = rows.nbytes + self._table.nbytes + 4 * BLOCK
+        self.nbytes = self._table.nbytes + 4 * BLOCK
 
     def nearest(self, queries: Floats) -> tuple[Floats, Numbers]:
         """Each query's Euclidean distance to its nearest row and that row's number, `[Q]` each; NaN for a NaN query."""
         asked, best, index = self._asked(queries)
-        everyone = np.arange(len(queries))
         for start in range(0, len(self._table), ROWS):
-            self._try(start, min(start + ROWS, len(self._table)), everyone, asked, best, index)
-        return self._distances(queries, index)
+            self._try(start, min(start + ROWS, len(self._table)), None, asked, best, index)
+        return self._distances(asked, index)
 
     def search(self, queries: Floats, sure: int = 1) -> Floats:
         """Each query's distance to its nearest row `[Q]`, of which the `sure` largest are exact; NaN for a NaN query.
@@ -89,7 +87,7 @@ class Bank:
         ends = np.searchsorted(probed[visits], np.arange(lists + 1))
         for n in range(lists):
             self._try(self._bounds[n], self._bounds[n + 1], visits[ends[n] : ends[n + 1]] // probes, asked, best, index)
-        distances, _ = self._distances(queries, index)
+        distances, _ = self._distances(asked, index)
         falling = np.argsort(-distances)[: len(distances) - np.isnan(distances).sum()]
         done, sure = 0, min(sure, len(falling))
         while done < len(falling):
@@ -106,22 +104,21 @@ class Bank:
         np.subtract(queries, self._centre, out=asked[:, :-1])
         return asked, np.full(len(queries), -np.inf, np.float32), np.zeros(len(queries), np.int64)
 
-    def _try(self, start: int, stop: int, who: Numbers, asked: Floats, best: Floats, index: Numbers) -> None:
-        """Let the table's rows from `start` to `stop` try for the queries `who`; at most `BLOCK` similarities at once."""
-        step = max(1, BLOCK // max(1, stop - start))
-        for q in range(0, len(who) if stop > start else 0, step):
-            some = who[q : q + step]
+    def _try(self, start: int, stop: int, who: Numbers | None, asked: Floats, best: Floats, index: Numbers) -> None:
+        """Let the table's rows from `start` to `stop` try for the queries `who` (`None`: all); `BLOCK` similarities at once."""
+        count, step = len(asked) if who is None else len(who), max(1, BLOCK // max(1, stop - start))
+        for q in range(0, count if stop > start else 0, step):
+            some = slice(q, q + step) if who is None else who[q : q + step]
             (similarity,) = self._product.run(None, {"x": asked[some], "y": self._table[start:stop]})
             winner = similarity.argmax(1)
-            found = similarity[np.arange(len(some)), winner]
+            found = similarity[np.arange(len(winner)), winner]
             better = found > best[some]
-            some = some[better]
-            best[some], index[some] = found[better], winner[better] + start
+            best[some] = np.where(better, found, best[some])
+            index[some] = np.where(better, winner + start, index[some])
 
-    def _distances(self, queries: Floats, index: Numbers) -> tuple[Floats, Numbers]:
-        number = self._order[index]
-        difference = queries - self.rows.take(number, 0)
-        return np.sqrt(np.einsum("qd,qd->q", difference, difference)), number
+    def _distances(self, asked: Floats, index: Numbers) -> tuple[Floats, Numbers]:
+        difference = (asked - self._table.take(index, 0))[:, :-1]
+        return np.sqrt(np.einsum("qd,qd->q", difference, difference)), self._order[index]
 
 
 def _table(points: Floats) -> Floats:
