@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.output import Json, Refused, columns, show, stages
-from app.engines import NEEDS, here
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from models.lmm.engines import Engine
@@ -84,6 +82,9 @@ def evaluate_answers(
 
 
 def _engine(name: str, weights: Path | None = None) -> Engine:
+    from app.engines import NEEDS, here
+    from app.settings import Settings
+
     if name in NEEDS:
         return here(Settings(), name, lambda stage: None)
     module, _, factory = ENGINES.get(name, name).partition(":")
