@@ -55,7 +55,7 @@ def opened(settings: Settings) -> Language:
     return Language(LanguageProcess(options=parts), engines=others)
 
 
-def here(settings: Settings, name: str, progress: Callable[[str], None]) -> Engine:
+def in_process(settings: Settings, name: str, progress: Callable[[str], None]) -> Engine:
     """`transformers` or `openai` as the settings have it, in this process and without a queue: for an evaluation.
 
     Raises as `check`, and what `TransformersEngine` raises."""

@@ -209,28 +209,23 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, tell: Progress | None = None) -> Iterator[dict[str, Any]]:
+def run(given: Sequence[Path], seeds: int = 3, jobs: int = 0, tell: Progress = lambda *_: None) -> Iterator[dict[str, Any]]:
     """The summary of every folder at `given` or below, largest first; `jobs` folders at a time, a thread each."""
     chosen = [one for directory in given for one in folders(directory)]
     chosen.sort(key=lambda folder: (-len(pictures(folder / "train/good")) - len(samples(folder)), folder))
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         for done, rows in enumerate(pool.map(whole, chosen, [SHOTS] * len(chosen), [seeds] * len(chosen)), 1):
             yield from summary(rows)
-            _told(tell, done, len(chosen))
+            tell("folders", done, len(chosen))
 
 
-def run_renamed(given: Sequence[Path], jobs: int = 0, tell: Progress | None = None) -> Iterator[dict[str, Any]]:
+def run_renamed(given: Sequence[Path], jobs: int = 0, tell: Progress = lambda *_: None) -> Iterator[dict[str, Any]]:
     """`renamed` of every folder at `given` or below, with 16 normals and with all."""
     chosen = [(one, some) for directory in given for one in folders(directory) for some in (16, 0)]
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         for done, row in enumerate(pool.map(renamed, *zip(*chosen, strict=True)), 1):
             yield row
-            _told(tell, done, len(chosen))
-
-
-def _told(tell: Progress | None, done: int, total: int) -> None:
-    if tell is not None:
-        tell("folders", done, total)
+            tell("folders", done, len(chosen))
 
 
 if __name__ == "__main__":

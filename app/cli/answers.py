@@ -82,11 +82,11 @@ def evaluate_answers(
 
 
 def _engine(name: str, weights: Path | None = None) -> Engine:
-    from app.engines import NEEDS, here
+    from app.engines import NEEDS, in_process
     from app.settings import Settings
 
     if name in NEEDS:
-        return here(Settings(), name, lambda stage: None)
+        return in_process(Settings(), name, lambda stage: None)
     module, _, factory = ENGINES.get(name, name).partition(":")
     try:
         make = getattr(importlib.import_module(module), factory)

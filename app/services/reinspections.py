@@ -61,7 +61,7 @@ def run(ctx: Context, task: Task, runner: Runner) -> dict[str, Any]:
         results = runner.run(recipe.sha256, folder, [old.image_sha256 for _, old in chunk], task.cancelled)
         rows = [
             (item.position, result if isinstance(result, Failed) else _again(ctx, task, old, recipe.id, recipe.number, result))
-            for (item, old), result in zip(chunk, results, strict=False)  # fewer, once cancelled
+            for (item, old), result in zip(chunk[: len(results)], results, strict=True)  # fewer than asked for, once cancelled
         ]
         with ctx.database.write() as session:
             job = task.hold(session)

@@ -11,7 +11,7 @@ import tiny_vlm
 from chat_server import serving
 
 from app.cli import main
-from app.engines import here
+from app.engines import in_process
 from app.settings import Settings
 from inspection.drawn import write
 
@@ -85,7 +85,7 @@ def test_a_transformers_engine_is_read_for_an_evaluation(
     assert kensor(monkeypatch, place / "cap", "--engine", "transformers", "--no-untrained") == 1
     assert "nothing" in capsys.readouterr().err
     model = tiny_vlm.save(place / "tiny-vlm")
-    asked = here(Settings(transformers_model=str(model)), "transformers", lambda stage: None)
+    asked = in_process(Settings(transformers_model=str(model)), "transformers", lambda stage: None)
     assert asked.name == "tiny-vlm" and asked.wants == "pictures"
 
 
