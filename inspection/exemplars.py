@@ -21,10 +21,10 @@ BACKBONE, SIDE = "dinov2_vits14", 224
 WIDTH = 384
 NEAREST = 4
 """Labelled examples that vote, at most."""
-ALIKE = 0.7
+ALIKE = 0.76
 """The similarity from which on two findings are called alike, from painted defects; what few examples say of themselves is drawn
 half way to it."""
-_WAY = 2
+_WAY = 3
 """Raised when the feature changes its meaning, so that stored ones are made again."""
 _CROP = 1.4  # side of the square that is looked at, over the finding's longer side
 _LEAST_SIDE, _LEAST_SHARE = 28, 0.12  # of it: pixels, and of the picture's shorter side
@@ -62,7 +62,8 @@ def made_by() -> str:
 
 
 def region_feature(pixels: Pixels, anomaly_map: Floats, finding: Finding, backbone: Backbone) -> Floats:
-    """What a finding looks like, `[384]` of length 1: block 8 of DINOv2 over a square around it.
+    """What a finding looks like, `[384]` of length 1: block 8 of DINOv2 over a square around it, and over the same turned by a
+    quarter, since a defect lies at any angle and a vision transformer does not know it again by itself.
 
     A patch counts by the map within the finding, times the cube of how much it differs from the three patches around the
     finding that are most like it: the defect, not the surface under it.
@@ -70,9 +71,11 @@ def region_feature(pixels: Pixels, anomaly_map: Floats, finding: Finding, backbo
     height, width = pixels.shape[:2]
     x, y, wide, high = crop = _square(finding.bbox, width, height)
     region = _outline(finding, anomaly_map.shape, width, height)
-    batch = backbones.preprocess(pixels[y : y + high, x : x + wide], backbone.spec, SIDE)[None]
+    image = backbones.preprocess(pixels[y : y + high, x : x + wide], backbone.spec, SIDE)
     inside, heat = (_on_crop(plane, crop, width, height) for plane in (region, region * np.maximum(anomaly_map, 0)))
-    return pooled(backbone.features(batch)[0], heat, inside)
+    turned = backbone.features(np.stack([image, np.rot90(image, axes=(1, 2))]))
+    both = pooled(turned[0], heat.ravel(), inside.ravel()) + pooled(turned[1], np.rot90(heat).ravel(), np.rot90(inside).ravel())
+    return np.asarray(both / max(float(np.linalg.norm(both)), 1e-9), np.float32)
 
 
 def pooled(features: Floats, heat: Floats, inside: Floats) -> Floats:
@@ -140,10 +143,10 @@ def _outline(finding: Finding, shape: tuple[int, ...], width: int, height: int) 
 
 
 def _on_crop(plane: Floats, crop: tuple[int, int, int, int], width: int, height: int) -> Floats:
-    """What of a plane over the whole picture lies in the crop, `[256]`: a mean for each patch."""
+    """What of a plane over the whole picture lies in the crop, `[16, 16]`: a mean for each patch."""
     x, y, wide, high = crop
     fine, grid = 4 * (SIDE // 14), SIDE // 14
     across, down = plane.shape[1] / width, plane.shape[0] / height
     there = np.array([[wide * across / fine, 0, x * across], [0, high * down / fine, y * down]], np.float32)
     cut: Any = cv2.warpAffine(plane, there, (fine, fine), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return np.asarray(cv2.resize(cut, (grid, grid), interpolation=cv2.INTER_AREA), np.float32).ravel()
+    return np.asarray(cv2.resize(cut, (grid, grid), interpolation=cv2.INTER_AREA), np.float32)

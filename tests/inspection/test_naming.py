@@ -17,7 +17,7 @@ from inspection.claims import nameable, read
 from inspection.defects import doctor
 from inspection.drawn import drawn
 from inspection.evidence import Naming, Neighbour
-from inspection.exemplars import Exemplar, limit, name, pooled, region_feature
+from inspection.exemplars import ALIKE, Exemplar, limit, name, pooled, region_feature
 from inspection.findings import find
 from inspection.focus import focused
 from inspection.questions import understand
@@ -56,10 +56,10 @@ def test_the_vote_and_its_abstention() -> None:
     nearest = (Neighbour("a", "crack", 1.0), Neighbour("b", "crack", 1.0), Neighbour("c", "spot", 0.0))
     assert name("f1", axes[0], known) == Naming("f1", "crack", 2, 1.0, round(limit(known), 4), nearest)
     assert name("f1", axes[3], known).label is None
-    assert limit(known[:1]) == 0.7
-    assert limit(known[:2]) > 0.7 > limit([known[0], known[2]])
+    assert limit(known[:1]) == ALIKE
+    assert limit(known[:2]) > ALIKE > limit([known[0], known[2]])
     same_picture = [replace(one, picture="1") for one in known]
-    assert limit(same_picture) == 0.7  # one picture's own findings say nothing of each other
+    assert limit(same_picture) == ALIKE  # one picture's own findings say nothing of each other
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
