@@ -210,4 +210,6 @@ def _language(low: str, asked: str | None) -> str:
         return tag
     if re.search(r"[぀-ヿ]", low):
         return "ja"
-    return "de" if len(_GERMAN & set(re.findall(r"\w+", low))) >= 2 else "en"
+    words = set(re.findall(r"\w+", low))
+    german, english = words & _GERMAN, words & _ENGLISH - _GERMAN  # a die, a hat: words of both
+    return "de" if len(german) >= 2 and len(german) > len(english) else "en"

@@ -159,6 +159,8 @@ def test_sense(text: str, sense: int) -> None:
         ("欠陥はどこですか？", None, "ja"),
         ("Where is it?", "de-AT", "de"),
         ("Wo ist der Fehler?", "en_US", "en"),
+        ("When was the stamping die last swapped out?", None, "en"),
+        ("Was hat die Presse?", None, "de"),
         ("Où est le défaut ?", "fr", "en"),
     ],
 )
