@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +28,11 @@ CLIENTS = 8
 
 
 def run(inspections: int = 8) -> dict[str, Any]:
-    """Seconds to the first piece of text and pieces a second, medians over `inspections` with four questions each."""
+    """Seconds to the first piece of text and to the last, tokens a second: medians over `inspections` with four questions each.
+
+    With drafts (`Prompt.drafts`) tokens come many at once, so their rate is over the whole answer, from the question on; without
+    them, and of transformers' `generate`, it is that after the first token.
+    """
     with tempfile.TemporaryDirectory() as near:
         folder = Path(near)
         write(folder / "parts", 3, 12, 1)
@@ -37,9 +42,10 @@ def run(inspections: int = 8) -> dict[str, Any]:
         process = LanguageProcess()
         try:
             start = time.perf_counter()
-            first, _ = _asked(process, _prompt(seen[-1], QUESTIONS[0]))
+            first = _asked(process, _prompt(seen[-1], QUESTIONS[0]))[0]
             cold = time.perf_counter() - start
             alone = _warm(process, seen[:-1])
+            undrafted = _warm(process, seen[:-1], drafts=False)
             with _verdicts(expert.inspector):
                 beside = _warm(process, seen[:-1])
         finally:
@@ -48,6 +54,7 @@ def run(inspections: int = 8) -> dict[str, Any]:
         "cold_s": round(cold, 2),
         "first_text_of_it_s": round(first, 2),
         "alone": alone,
+        "alone_without_drafts": undrafted,
         f"beside_{CLIENTS}_clients": beside,
         "generate": plain(seen[0]),
         "inspections": inspections,
@@ -80,25 +87,28 @@ def _prompt(evidence: Evidence, question: str) -> Prompt:
     return build_prompt(evidence, understand(question), "sight")
 
 
-def _asked(process: LanguageProcess, prompt: Prompt) -> tuple[float, float | None]:
-    """Seconds to the first piece; pieces a second after it."""
+def _asked(process: LanguageProcess, prompt: Prompt) -> list[float]:
+    """Seconds to each piece of the answer."""
     start, at = time.perf_counter(), list[float]()
     for _ in process.generate(prompt, max_tokens=48):
         at.append(time.perf_counter() - start)
-    return at[0], (len(at) - 1) / (at[-1] - at[0]) if len(at) > 4 else None
+    return at
 
 
-def _warm(process: LanguageProcess, seen: list[Evidence]) -> dict[str, float]:
-    new, follow, rates = [], [], []
+def _warm(process: LanguageProcess, seen: list[Evidence], drafts: bool = True) -> dict[str, float]:
+    new, follow, whole, rates = [], [], [], []
     for evidence in seen:
         for number, question in enumerate(QUESTIONS):
-            first, rate = _asked(process, _prompt(evidence, question))
-            (follow if number else new).append(first)
-            if rate is not None:
-                rates.append(rate)
+            prompt = _prompt(evidence, question)
+            at = _asked(process, prompt if drafts else replace(prompt, drafts=()))
+            (follow if number else new).append(at[0])
+            whole.append(at[-1])
+            if len(at) > 4:
+                rates.append(len(at) / at[-1] if drafts else (len(at) - 1) / (at[-1] - at[0]))
     return {
         "first_s": round(median(new), 3),
         "follow_up_first_s": round(median(follow), 3),
+        "answer_s": round(median(whole), 3),
         "tokens_per_s": round(median(rates), 1),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+from inspection.aims import aims
 from inspection.claims import band
 from inspection.evidence import Answer, Evidence, EvidenceItem, Verdict
 from inspection.focus import focused
@@ -117,7 +118,7 @@ def build_prompt(evidence: Evidence, question: Question, wants: Wants = "words")
     No free text of the record (serial, lot, station) goes in.
     """
     if wants == "sight":
-        return Prompt(SYSTEM, facts(evidence), question.text, sight(evidence))
+        return Prompt(SYSTEM, facts(evidence), question.text, sight(evidence), drafts=aims(evidence, question))
     e, n = evidence, len(evidence.findings)
     lines = [
         f"The verdict is {e.verdict}.",

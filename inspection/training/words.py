@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from inspection.aims import aim
 from inspection.answering import SYSTEM, facts
-from inspection.dialogues import Turn, answer, dialogue
+from inspection.dialogues import Turn, dialogue
 from inspection.episodes import evidence_of
 from inspection.evidence import Finding, Verdict
 from inspection.questions import understand
@@ -70,7 +71,7 @@ def told(
     while len(found) < turns:
         for turn in dialogue(blind, rng, turns, held_out=held_out):
             if turn.kind == "count":
-                found.append(replace(turn, answer=answer("count", understand(turn.question, "en"), several)))
+                found.append(replace(turn, answer=aim("count", understand(turn.question, "en"), several)))
             elif turn.kind in _SEEN:
                 found.append(replace(turn, answer=_unnamed(turn.answer)))
     return Told("", found[:turns])

@@ -80,30 +80,41 @@ class PlainEngine:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64, view: ViewListener | None = None) -> Generator[str, None, None]:
-        """Greedy decoding; the part of the prompt shared with the last one is not computed again."""
+        """Greedy decoding. The part of the prompt shared with the last one is not computed again. A draft's tokens are looked at
+        in one pass, and those that greedy decoding gives stay (arXiv 2211.17192, section 2, texts in the draft model's place).
+        """
         torch = self._torch
         ids = self.tokens(prompt)
         if view is not None and self.view is not None:
             view(self.view)
         shared = self._rewind(ids)
+        drafts = [[*self._language.ids(plain(one)), self._language.end] for one in prompt.drafts]
         pending, made, said = ids[shared:], list[int](), ""
-        for _ in range(max_tokens):
+        while len(made) < max_tokens:
+            guess = next((one[len(made) :] for one in drafts if one[: len(made)] == made), [])[: max_tokens - len(made) - 1]
             with torch.inference_mode():
                 out = self._model(
-                    inputs_embeds=self._embedded(pending), past_key_values=self._cache, use_cache=True, logits_to_keep=1
-                )  # [1, T, 576] → logits [1, 1, V]
+                    inputs_embeds=self._embedded(pending + guess),
+                    past_key_values=self._cache,
+                    use_cache=True,
+                    logits_to_keep=len(guess) + 1,
+                )  # [1, T, 576] → logits [1, G + 1, V]
+            best = out.logits[0].argmax(-1).tolist()
+            right = next((n for n, token in enumerate(guess) if token != best[n]), len(guess))
             self._cache = out.past_key_values
-            self._cached += pending
-            token = int(out.logits[0, -1].argmax())
-            if token in self._ends:
-                break
-            made.append(token)
-            pending = [token]
-            text = self._tokenizer.decode(made)
-            if not text.endswith("\ufffd"):  # half a character: wait for its other bytes
-                if len(text) > len(said):
-                    yield text[len(said) :]
-                said = text
+            self._cached += pending + guess[:right]
+            if right < len(guess):
+                self._cache.crop(right - len(guess))
+            for token in best[: right + 1]:
+                if token in self._ends:
+                    return
+                made.append(token)
+                text = self._tokenizer.decode(made)
+                if not text.endswith("\ufffd"):  # half a character: wait for its other bytes
+                    if len(text) > len(said):
+                        yield text[len(said) :]
+                    said = text
+            pending = [made[-1]]
 
     def _embedded(self, ids: list[int]) -> Any:
         """`[T]` → `[1, T, 576]`."""

@@ -69,6 +69,9 @@ class Prompt:
     question: str
     sight: Sight | None = None
     pictures: tuple[Picture, ...] = ()
+    drafts: tuple[str, ...] = ()
+    """Guesses at the reply, the likeliest first: an engine may look at many of their tokens at once. They change nothing that it
+    says."""
 
     def dumped(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -78,6 +81,7 @@ class Prompt:
             "question": self.question,
             "sight": self.sight and self.sight.dumped(),
             "pictures": [[one.label, base64.b64encode(one.data).decode()] for one in self.pictures],
+            "drafts": list(self.drafts),
         }
 
     @classmethod
@@ -90,12 +94,14 @@ class Prompt:
             values["question"],
             sight and Sight.loaded(sight),
             tuple(Picture(label, base64.b64decode(data)) for label, data in pictures),
+            tuple(values.get("drafts", ())),
         )
 
     @property
     def sha256(self) -> str:
-        """Digest of the canonical JSON of all parts, lower-case hex."""
-        return hashlib.sha256(json.dumps(self.dumped(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        """Digest of the canonical JSON of all parts that are read (no drafts), lower-case hex."""
+        read = {name: value for name, value in self.dumped().items() if name != "drafts"}
+        return hashlib.sha256(json.dumps(read, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _dumped(array: NDArray[Any]) -> dict[str, Any]:

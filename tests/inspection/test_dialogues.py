@@ -11,18 +11,8 @@ from evidences import evidence, evidences, objections
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspection.dialogues import (
-    ACTIONS,
-    FOLLOW_UPS,
-    HELD_OUT,
-    LEARNED,
-    REFUSALS,
-    SHARES,
-    TOLD,
-    WORDINGS,
-    answer,
-    dialogue,
-)
+from inspection.aims import ACTIONS, REFUSALS, TOLD, aim, aims
+from inspection.dialogues import FOLLOW_UPS, HELD_OUT, LEARNED, SHARES, WORDINGS, dialogue
 from inspection.evidence import Evidence, Verdict
 from inspection.grounding import STATED, Check
 from inspection.judge import hear
@@ -50,6 +40,15 @@ def test_wordings_are_understood_as_their_topics() -> None:
     assert not [asked.text for _, sense, asked in found if asked.sense not in (0, sense)]
     others = [asked.text for kind, _, asked in found if asked.kind != kind]
     assert len(others) < 0.03 * len(found), others
+
+
+@given(evidences(), st.sampled_from(sorted(KINDS)), st.none() | st.sampled_from([0.1, 0.9]))
+def test_drafts_hold_what_the_model_is_taught_to_say_likeliest_first(e: Evidence, topic: str, view: float | None) -> None:
+    asked = replace(understand(LEARNED[topic][0], "en"), kind=KINDS[topic][0])
+    guesses = aims(e, asked)
+    assert len(set(guesses)) == len(guesses) <= 14
+    assert all(aim(other, asked, replace(e, view=view)) in guesses for other in KINDS)
+    assert aim(topic, asked, e) in guesses[:3]
 
 
 def test_wordings_are_many_and_each_stands_once() -> None:
@@ -90,7 +89,7 @@ def test_an_answer_that_agrees_with_the_verdict_is_grounded_as_it_stands(e: Evid
     if kind in STATED or asked.kind != kind:
         return
     e = replace(e, view=data.draw(st.sampled_from((None, 0.0, 0.4, 0.5, 1.0))))
-    said = answer(topic, asked, e)
+    said = aim(topic, asked, e)
     told = {f.place for f in e.findings[:TOLD]} >= {f.place for f in e.findings}
     if kind == "place" and not told:
         assert grounding(said, question, e) == "mended"
@@ -105,7 +104,7 @@ def test_the_side_taken_is_the_view_and_the_verdict_is_told_beside_it(e: Evidenc
     e = replace(e, view=float(defective))
     for topic, question in (("direct", "Is the part defective?"), ("inverted", "Is it good?"), ("either", "Good or bad?")):
         asked = understand(question)
-        said = answer(topic, asked, e)
+        said = aim(topic, asked, e)
         heard = hear(said, asked.sense)
         assert heard.own is defective
         assert heard.side is e.decided
@@ -120,7 +119,7 @@ def test_answers_read_as_they_should() -> None:
     good = evidence(4.2, peak_place="bottom")
 
     def told(topic: str, e: Evidence) -> str:
-        return answer(topic, understand(WORDINGS[topic][0]), e)
+        return aim(topic, understand(WORDINGS[topic][0]), e)
 
     assert told("direct", bad) == "There is a defect at the top left."
     assert told("inverted", bad) == "There is a defect at the top left."
@@ -129,11 +128,11 @@ def test_answers_read_as_they_should() -> None:
     assert told("count", bad) == "There are 2 findings."
     assert told("score", bad) == "The verdict is reject: the score is 1.82 times the limit. There are 2 findings."
     assert told("description", bad) == ("The verdict is reject: there are 2 findings. The finding f1 is small, at the top left.")
-    assert answer("size", understand("How big is the scratch?"), bad) == (
+    assert aim("size", understand("How big is the scratch?"), bad) == (
         "The finding f1 is small: it covers 0.8 % of the picture. The type cannot be named."
     )
     assert (
-        answer("direct", understand("Is there evidence that a wrong one slipped in?"), bad)
+        aim("direct", understand("Is there evidence that a wrong one slipped in?"), bad)
         == "There is a defect at the top left."
     )
     assert told("direct", replace(bad, view=0.2)) == "The verdict is reject, but the model sees no defect."

@@ -16,7 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from inspection import datacard, episodes
-from inspection.dialogues import SHARES, TOLD, dialogue
+from inspection.aims import TOLD
+from inspection.dialogues import SHARES, dialogue
 from inspection.drawn import drawn
 from inspection.episodes import EXPERTS, SHOTS, SOUND, SPOILT, enrolled, episode, evidence_of, generate, scheduled, shards
 from inspection.evidence import EnrolmentRefused

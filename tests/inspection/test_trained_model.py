@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspection.answering import answer
+from inspection.answering import answer, build_prompt
 from inspection.drawn import drawn
 from inspection.evidence import Evidence, Finding, MapStats, Thresholds, Verdict
 from inspection.findings import find, map_stats
+from inspection.questions import understand
 from models import catalog
 from models.lmm.prompt import Prompt
 from models.lmm.weights import FOLDER, load
@@ -82,6 +83,17 @@ def test_a_view_that_the_verdict_does_not_share_is_told(engine: MyriadEngine) ->
     assert "the model sees a defect" in said.answer and not said.agrees_with_detector
 
 
+@pytest.mark.parametrize("text", ["Is there a defect?", "Where is it?", "How big is it?", "Describe it.", "Who made it?"])
+def test_drafts_put_no_word_in_its_mouth(engine: MyriadEngine, text: str) -> None:
+    for evidence in (part((1, 1)), part(None)):
+        prompt = build_prompt(evidence, understand(text), "sight")
+        assert len(prompt.drafts) >= 10
+        plain = list(engine.generate(replace(prompt, drafts=()), max_tokens=48))
+        assert list(engine.generate(prompt, max_tokens=48)) == plain
+        astray = tuple(one.replace("top", "bottom").replace("good", "bad") for one in prompt.drafts)
+        assert list(engine.generate(replace(prompt, drafts=astray), max_tokens=48)) == plain
+
+
 def test_what_no_picture_shows_is_refused_in_its_own_words(engine: MyriadEngine) -> None:
     said = answer(part((0, 0)), "Which machine made this part?", engine)
     assert "cannot be answered" in said.own_words and said.grounding == "insufficient"
@@ -89,9 +101,6 @@ def test_what_no_picture_shows_is_refused_in_its_own_words(engine: MyriadEngine)
 
 def test_another_map_is_another_place_without_facts_too(engine: MyriadEngine) -> None:
     def where(hot: tuple[int, int]) -> str:
-        from inspection.answering import build_prompt
-        from inspection.questions import understand
-
         prompt = build_prompt(part(hot), understand("Where is the defect?"), "sight")
         return "".join(engine.generate(replace_context(prompt), max_tokens=24))
 
@@ -104,9 +113,6 @@ def replace_context(prompt: Prompt) -> Prompt:
 
 
 def test_left_out_parts_are_left_out(engine: MyriadEngine) -> None:
-    from inspection.answering import build_prompt
-    from inspection.questions import understand
-
     prompt = build_prompt(part((0, 0)), understand("Where is the defect?"), "sight")
     try:
         counts = {}

@@ -50,6 +50,33 @@ def test_cached_prefix_does_not_change_the_words(engine: PlainEngine) -> None:
     assert said(engine, "How big is the defect?") == fresh
 
 
+def test_drafts_change_nothing_but_the_passes(engine: PlainEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, model = list[int](), engine._model
+
+    def counted(**given: Any) -> Any:
+        passes.append(given["inputs_embeds"].shape[1])
+        return model(**given)
+
+    monkeypatch.setattr(engine, "_model", counted)
+
+    def pieces(*drafts: str, tokens: int = 12) -> tuple[list[str], int]:
+        passes.clear()
+        found = list(engine.generate(Prompt(SYSTEM, CONTEXT, "Where is the defect?", drafts=drafts), max_tokens=tokens))
+        return found, len(passes)
+
+    plain, slow = pieces()
+    whole, words = "".join(plain), "".join(plain).split()
+    half = " ".join([*words[: len(words) // 2], "somewhere", "else"])
+    for drafts, most in (((whole,), 2), (("No.", whole), 3), ((half,), slow - 2), (("Utter nonsense",), slow)):
+        said, took = pieces(*drafts)
+        assert said == plain and took <= most, drafts
+    assert pieces(whole, tokens=3)[0] == plain[:3]
+    reply = engine.generate(Prompt(SYSTEM, CONTEXT, "Where is the defect?", drafts=(whole,)), max_tokens=12)
+    next(reply)
+    reply.close()
+    assert pieces()[0] == plain
+
+
 def test_closed_amid_a_reply_leaves_a_sound_cache(engine: PlainEngine) -> None:
     fresh = said(engine, "Where is the defect?")
     pieces = engine.generate(Prompt(SYSTEM, CONTEXT, "Describe the part."))

@@ -23,10 +23,10 @@ def sight(seed: int, references: int = 2) -> Sight:
 @pytest.mark.parametrize("references", [0, 2])
 def test_a_prompt_survives_the_pipe(references: int) -> None:
     picture = Picture("the part", b"\x89PNG...")
-    given = Prompt("system", "context", "Где дефект?", sight(0, references), (picture,))
+    given = Prompt("system", "context", "Где дефект?", sight(0, references), (picture,), ("At the top.", "Nowhere."))
     back = Prompt.loaded(json.loads(json.dumps(given.dumped())))
     assert back.sha256 == given.sha256
-    assert back.pictures == (picture,) and picture.media_type == "image/png"
+    assert back.drafts == given.drafts and back.pictures == (picture,) and picture.media_type == "image/png"
     assert back.sight is not None and back.sight.part.dtype == np.uint8 and back.sight.references.shape[0] == references
     assert np.array_equal(back.sight.map, sight(0, references).map)
 
@@ -40,6 +40,7 @@ def test_each_part_of_a_prompt_is_in_its_digest() -> None:
         Prompt("system", "context", "other"),
     ]
     assert len({one.sha256 for one in (plain, *others)}) == 5
+    assert Prompt("system", "context", "question", drafts=("a guess",)).sha256 == plain.sha256  # it is not read
 
 
 def test_other_types_of_array_are_refused() -> None:
