@@ -25,6 +25,8 @@ from models.lmm.engines import Engine
 QUESTIONS = Path(__file__).with_name("evaluation_questions.toml")
 UNANSWERABLE = 2
 """Questions without an answer, of each picture."""
+FOREIGN = ("presence", "sound", "place")
+"""Topics that are asked again with another picture's map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ def run(
 ) -> list[Row]:
     """Every folder, draw and picture asked about; rows of `row` `inspection` and `answer`.
 
-    Each question goes to `engine` (`by`: `engine`), to it again with another picture's evidence (`foreign`) and to `untrained`
-    where that is another model. With `out`, a JSONL file, each row is kept as it is made, and rows that it holds are not made
-    again. Raises FolderRefused, NotAnImage, EnrolmentRefused, AnswersRefused (a file of other settings) and what engines raise.
+    Each question goes to `engine` (`by`: `engine`), those of `FOREIGN` to it again with another picture's evidence (`foreign`),
+    and each to `untrained` where that is another model. With `out`, a JSONL file, each row is kept as it is made, and rows that
+    it holds are not made again. Raises FolderRefused, NotAnImage, EnrolmentRefused, AnswersRefused (a file of other settings) and
+    what engines raise.
     """
     engines = {"engine": engine, "foreign": engine}
     if untrained is not None and (untrained.name, untrained.sha256) != (engine.name, engine.sha256):
@@ -72,7 +75,7 @@ def run(
     names = [f.relative_to(directory).as_posix() if f != directory else f.name for f in found]
     settings = {
         "row": "settings",
-        "format": 3,
+        "format": 4,
         "folders": names,
         "engine": [engine.name, engine.sha256],
         **json.loads(json.dumps(asdict(plan))),
@@ -133,7 +136,12 @@ def _one_draw(
     names = [f"{one.path.parent.name}/{one.path.name}" for one in tests]
     asked = [drawn_questions(seed, name, plan.wordings) for name in names]
     todo = {
-        name: [(by, q) for by in engines for q in questions if (*base.values(), name, by, q.text) not in done]
+        name: [
+            (by, q)
+            for by in engines
+            for q in questions
+            if (by != "foreign" or q.topic in FOREIGN) and (*base.values(), name, by, q.text) not in done
+        ]
         for name, questions in zip(names, asked, strict=True)
     }
     stage = f"{base['folder']}, draw {seed}"
