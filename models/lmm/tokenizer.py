@@ -13,6 +13,8 @@ from models.lmm.trunk import SHARPNESS, Trunk, channels
 
 _LEVELS = (-0.3, 0.0, 0.3)  # logarithms over the limit
 _RANKS = (0.5, 0.9, 0.99)
+LEAST = 1.0
+"""The view on presence, as a logit, is no lower where the score is over the reject limit (docs/decisions/0022)."""
 
 
 class Views(NamedTuple):
@@ -62,7 +64,8 @@ class ExpertTokenizer(nn.Module):
         self.register_buffer("count_words", words.counts, persistent=False)
 
     def forward(self, anomaly_map: Tensor, scalars: Tensor) -> tuple[Views, Tensor]:
-        """Views and the nine cells' features `[B, 9, C + 2]`.
+        """Views and the nine cells' features `[B, 9, C + 2]`. The view on presence adds to what the expert rejects and takes
+        nothing off it.
 
         The picture itself has no part in the views: heads that saw it were better on products like those learned and worse on
         real parts (docs/experiments.md).
@@ -73,6 +76,8 @@ class ExpertTokenizer(nn.Module):
         cells = torch.cat((adaptive_max_pool2d(deep, 3).flatten(2).transpose(1, 2), peaks), -1)  # [B, 9, C + 2]
         facts = torch.cat((deep.amax((2, 3)), deep.mean((2, 3)), scalars, _areas(planes[:, 0])), -1)
         presence = self.present(presence_facts(planes[:, 0], scalars)).detach()  # [B]; fitted apart, no other loss moves it
+        over = (scalars[:, 0] >= 0) & (scalars[:, 3] > 0)  # [B]
+        presence = torch.where(over, presence.clamp_min(LEAST), presence)
         place = self.peak * peaks[..., 0] + self.cell_place(cells)[..., 0]  # [B, 9]
         return Views(presence, place, self.size(facts), self.amount(facts)), cells
 

@@ -20,7 +20,8 @@ from models.lmm.learning import Branches, Truth, answers_right, language_loss, p
 from models.lmm.lora import adapt, merge  # noqa: E402
 from models.lmm.myriad import Myriad, Seen  # noqa: E402
 from models.lmm.projection import projection  # noqa: E402
-from models.lmm.tokenizer import Words  # noqa: E402
+from models.lmm.tokenizer import LEAST, Words, presence_facts  # noqa: E402
+from models.lmm.trunk import channels  # noqa: E402
 from models.lmm.weights import AdapterRefused, load, save  # noqa: E402
 
 CONFIG = Config()
@@ -64,7 +65,18 @@ def test_untrained_views_say_what_the_expert_says() -> None:
     given.scalars[:, :2] = torch.linspace(-1, 1, 9)[:, None]
     views, _ = Myriad(CONFIG, words()).eval()(given)
     assert [PLACES[n] for n in views.place.argmax(-1)] == list(PLACES)
-    assert ((views.presence > 0) == (given.scalars[:, 0] > 0)).all()
+    assert ((views.presence > 0) == (given.scalars[:, 0] >= 0)).all()
+
+
+def test_the_view_takes_nothing_off_what_the_expert_rejects() -> None:
+    given, model = seen(4), Myriad(CONFIG, words()).eval()
+    with torch.no_grad():
+        model.tokenizer.presence[2].bias.fill_(-20.0)
+    given.scalars[:, 0] = torch.tensor([-0.01, 0.0, 1.0, 1.0])
+    given.scalars[3] = 0.0  # no limits
+    presence = model(given)[0].presence
+    assert (presence[[0, 3]] < -10).all() and presence[[1, 2]].tolist() == [LEAST, LEAST]
+    assert model.tokenizer.present(presence_facts(channels(given.map)[:, 0], given.scalars)).max() < -10
 
 
 def test_without_vision_the_patches_change_nothing() -> None:
