@@ -132,8 +132,7 @@ def test_answers_read_as_they_should() -> None:
         "The finding f1 is small: it covers 0.8 % of the picture. The type cannot be named."
     )
     assert (
-        aim("direct", understand("Is there evidence that a wrong one slipped in?"), bad)
-        == "There is a defect at the top left."
+        aim("direct", understand("Is there evidence that a wrong one slipped in?"), bad) == "There is a defect at the top left."
     )
     assert told("direct", replace(bad, view=0.2)) == "The verdict is reject, but the model sees no defect."
     assert told("inverted", replace(good, view=0.9)) == (
