@@ -83,7 +83,6 @@ class PlainEngine:
         """Greedy decoding. The part of the prompt shared with the last one is not computed again. A draft's tokens are looked at
         in one pass, and those that greedy decoding gives stay (arXiv 2211.17192, section 2, texts in the draft model's place).
         """
-        torch = self._torch
         ids = self.tokens(prompt)
         if view is not None and self.view is not None:
             view(self.view)
@@ -92,19 +91,9 @@ class PlainEngine:
         pending, made, said = ids[shared:], list[int](), ""
         while len(made) < max_tokens:
             guess = next((one[len(made) :] for one in drafts if one[: len(made)] == made), [])[: max_tokens - len(made) - 1]
-            with torch.inference_mode():
-                out = self._model(
-                    inputs_embeds=self._embedded(pending + guess),
-                    past_key_values=self._cache,
-                    use_cache=True,
-                    logits_to_keep=len(guess) + 1,
-                )  # [1, T, 576] → logits [1, G + 1, V]
-            best = out.logits[0].argmax(-1).tolist()
+            best = self._read(pending + guess, len(guess) + 1).argmax(-1).tolist()
             right = next((n for n, token in enumerate(guess) if token != best[n]), len(guess))
-            self._cache = out.past_key_values
-            self._cached += pending + guess[:right]
-            if right < len(guess):
-                self._cache.crop(right - len(guess))
+            self._cut(len(guess) - right)
             for token in best[: right + 1]:
                 if token in self._ends:
                     return
@@ -128,16 +117,7 @@ class PlainEngine:
             reply = [*self._tokenizer(plain(option), add_special_tokens=False)["input_ids"], end]
             shared = self._rewind(ids)
             pending = ids[shared:] + reply[:-1]
-            with torch.inference_mode():
-                out = self._model(
-                    inputs_embeds=self._embedded(pending),
-                    past_key_values=self._cache,
-                    use_cache=True,
-                    logits_to_keep=len(reply),
-                )  # [1, T, 576] → logits [1, R, V]
-            self._cache = out.past_key_values
-            self._cached += pending
-            logs = torch.log_softmax(out.logits[0], -1)
+            logs = torch.log_softmax(self._read(pending, len(reply)), -1)
             found.append(float(logs[torch.arange(len(reply)), torch.tensor(reply)].mean()))
         return found
 
@@ -149,7 +129,21 @@ class PlainEngine:
         if self._cache is None or shared == 0:
             self._cache, self._cached = None, []
             return 0
-        if len(self._cached) > shared:
-            self._cache.crop(shared - len(self._cached))
-        self._cached = self._cached[:shared]
+        self._cut(len(self._cached) - shared)
         return shared
+
+    def _read(self, ids: list[int], last: int) -> Any:
+        """Logits `[last, V]` after each of the last tokens; the cache then holds all of them."""
+        with self._torch.inference_mode():
+            out = self._model(
+                inputs_embeds=self._embedded(ids), past_key_values=self._cache, use_cache=True, logits_to_keep=last
+            )  # [1, T, 576] → logits [1, last, V]
+        self._cache = out.past_key_values
+        self._cached += ids
+        return out.logits[0]
+
+    def _cut(self, count: int) -> None:
+        """Forget the last `count` tokens of the cache."""
+        if count:
+            self._cache.crop(-count)
+            del self._cached[-count:]

@@ -21,6 +21,7 @@ from inspection.exemplars import ALIKE, Exemplar, limit, name, pooled, region_fe
 from inspection.findings import find
 from inspection.focus import focused
 from inspection.questions import understand
+from models import backbones
 from models.runtime import Backbone
 
 LABELS = ("broken_large", "crack", "Kratzer", "ひび")
@@ -48,6 +49,29 @@ def test_like_defects_look_alike(backbone: Backbone) -> None:
     assert named.nearest[0].label == "scratch"
     assert (named.similarity >= named.limit) == (named.label is not None)
     assert np.array_equal(looks(backbone, 0, "scratch"), scratches[0])
+
+
+def test_the_second_look_is_at_the_same_finding() -> None:
+    """Patches whose features are their own colours are the same turned: so is what both looks see."""
+
+    class Colours:
+        spec = backbones.spec(exemplars.BACKBONE)
+        looks = 0
+
+        def features(self, images: np.ndarray) -> np.ndarray:
+            self.looks += len(images)
+            patches = images.reshape(len(images), 3, 16, 14, 16, 14).mean((3, 5)).reshape(len(images), 3, 256)
+            rows = patches.transpose(0, 2, 1) + 4
+            return np.asarray(rows / np.linalg.norm(rows, axis=2, keepdims=True), np.float32)
+
+    pixels = np.full((256, 256, 3), 90, np.uint8)
+    pixels[:8, 60:110] = (250, 20, 20)  # at the upper edge of what is looked at
+    heat = np.zeros((256, 256), np.float32)
+    heat[:8, 60:110] = 1.0
+    colours, finding = Colours(), find(heat, 0.5, 256, 256)[0]
+    feature = region_feature(pixels, heat, finding, colours)
+    red = backbones.preprocess(np.full((224, 224, 3), (250, 20, 20), np.uint8), colours.spec, 224)[:, 0, 0] + 4
+    assert colours.looks == 2 and feature @ (red / np.linalg.norm(red)) > 0.99
 
 
 def test_the_vote_and_its_abstention() -> None:
