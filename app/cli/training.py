@@ -27,7 +27,7 @@ def train_lmm(
         typer.Option(exists=True, file_okay=False, help="A folder of sound parts' pictures to train on; may be repeated."),
     ] = None,
     view_steps: Annotated[int, typer.Option(min=1, help="Of the first stage.")] = 400,
-    word_steps: Annotated[int, typer.Option(min=1, help="Of the second.")] = 1200,
+    word_steps: Annotated[int, typer.Option(min=1, help="Of the second.")] = 1800,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     placement: Annotated[str, typer.Option(help="Where the map enters: both, language, queries or none.")] = "both",
     vision: Annotated[bool, typer.Option(help="The picture's features.")] = True,

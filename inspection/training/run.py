@@ -35,10 +35,10 @@ class Schedule:
     view_steps: int = 400
     view_batch: int = 64
     view_rate: float = 1e-3
-    word_steps: int = 1200
-    pictures: int = 4
+    word_steps: int = 1800
+    pictures: int = 3
     """Of a step in the second stage."""
-    turns: int = 4
+    turns: int = 8
     """Questions on each."""
     word_rate: float = 5e-4
     facts: bool = True

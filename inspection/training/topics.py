@@ -13,9 +13,6 @@ from models.topics import Topics, fit
 
 _INSPECTION = Path(__file__).resolve().parent.parent
 
-
-FURTHER = lines(tomllib.loads((_INSPECTION / "wordings.toml").read_text(encoding="utf-8")))
-"""Learned from, beside those of dialogues."""
 JUDGED = lines(tomllib.loads((_INSPECTION / "evaluation_wordings.toml").read_text(encoding="utf-8")))
 """Never learned from."""
 
@@ -32,7 +29,7 @@ class Judged(NamedTuple):
 
 def learned(tell: Callable[[str, int, int], None] = lambda *_: None) -> Topics:
     """Topics of all wordings to learn from."""
-    both = [(one, topic) for said in (WORDINGS, FOLLOW_UPS, FURTHER) for topic, some in said.items() for one in some]
+    both = [(one, topic) for said in (WORDINGS, FOLLOW_UPS) for topic, some in said.items() for one in some]
     return fit([one for one, _ in both], [topic for _, topic in both], lambda done, total: tell("topics", done, total))
 
 

@@ -135,7 +135,7 @@ def test_what_a_model_is_told_to_say_of_an_episode_stands_the_check(cache: Path)
             for turn in dialogue(e, rng, len(SHARES)):
                 asked = understand(turn.question)
                 told = turn.kind != "place" or {f.place for f in e.findings} <= {f.place for f in e.findings[:TOLD]}
-                if turn.kind in STATED or not told:
+                if turn.kind in STATED or asked.kind != turn.kind or not told:
                     continue
                 check = Check(e, asked, statement(e, asked))
                 check.feed(turn.answer)
