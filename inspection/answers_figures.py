@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspection.answers_rows import Row, restored
-from inspection.claims import read
+from inspection.claims import clauses, read
 from inspection.evidence import Evidence
 from inspection.judge import Heard, hear, objections, size_band
 from inspection.phrases import statement
@@ -183,9 +183,10 @@ def _contradict(heards: list[Heard]) -> bool:
 
 
 def _readable(text: str) -> bool:
-    """Whether the check's own grammar reads every sentence."""
+    """Whether the check's own grammar reads every clause."""
     sentences = [s for s in text.replace("\n", " ").split(". ") if s.strip()]
-    return bool(sentences) and all(read(s.strip(" .!"), first=n == 0) is not None for n, s in enumerate(sentences))
+    parts = [clause for sentence in sentences for clause, _ in clauses(sentence.strip(" .!"))]
+    return bool(parts) and all(read(clause, first=n == 0) is not None for n, clause in enumerate(parts))
 
 
 def _plain(f: Folder) -> Row:

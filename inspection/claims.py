@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from inspection.evidence import Verdict
 
@@ -16,6 +17,7 @@ BANDS = (("tiny", 0.1), ("small", 1.0), ("medium", 5.0), ("large", float("inf"))
 
 _COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _NUMBERS = {w: i for i, w in enumerate(_COUNTED)}
+_CUT = re.compile(r"\s*[,;:]\s+|\s+(?=(?:and|but|which|because|with)\b)")
 _CELLS = {"upper": "top", "lower": "bottom", "center": "centre", "middle": "centre", "central": "centre"} | {
     w: w for w in ("top", "bottom", "left", "right", "centre")
 }
@@ -311,6 +313,14 @@ def _crooked(claims: Claims, given: set[str], words: list[str]) -> bool:
     if decided and "detector" in given and not given & (_PARTS | {"unsure"}):
         return True
     return bool(_CROOKED.search(" ".join(words)))
+
+
+def clauses(sentence: str) -> list[tuple[str, int]]:
+    """The clauses of a sentence without the word that joins them, each with where it ends."""
+    cuts = [m.span() for m in _CUT.finditer(sentence)]
+    edges = [(0, 0), *cuts, (len(sentence), len(sentence))]
+    whole = [(sentence[start:end].rstrip(".!"), end) for (_, start), (end, _) in pairwise(edges)]
+    return [(clause.removeprefix("and ").removeprefix("but "), end) for clause, end in whole]
 
 
 def says_nothing(claims: Claims, clause: str) -> bool:

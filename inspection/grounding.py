@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-from inspection.claims import Claims, band, nameable, read, says_nothing
+from inspection.claims import Claims, band, clauses, nameable, read, says_nothing
 from inspection.evidence import Evidence, Finding, Verdict
 from inspection.focus import focused
 from inspection.phrases import statement
@@ -266,28 +265,25 @@ class Check:
 
     def _longest(self, sentence: str, first: bool) -> tuple[str, Claims, bool]:
         """The longest run of clauses from the start that the evidence bears, its claims, and whether it is the whole sentence."""
-        cuts = [m.span() for m in re.finditer(r"\s*[,;:]\s+|\s+(?=(?:and|but|which|because|with)\b)", sentence)]
-        edges = [(0, 0), *cuts, (len(sentence), len(sentence))]
-        clauses = [sentence[a:b].rstrip(".!") for (_, a), (b, _) in pairwise(edges)]
-        bare = [c.removeprefix("and ").removeprefix("but ") for c in clauses]
-        parsed = [read(c, first=first and i == 0, labels=self._labels) for i, c in enumerate(bare)]
+        parts = clauses(sentence)
+        parsed = [read(clause, first=first and i == 0, labels=self._labels) for i, (clause, _) in enumerate(parts)]
         for claims in parsed:
             if claims:
                 decisions = claims.verdicts | claims.actions
                 self.opinions |= claims.views or claims.present | {v is Verdict.REJECT for v in decisions - {Verdict.REVIEW}}
             if claims and self._question.sense:
                 self.opinions |= {said == (self._question.sense > 0) for said in claims.answers}
-        for n in range(len(clauses), 0, -1):
+        for n in range(len(parts), 0, -1):
             union = Claims()
-            for claims, clause in zip(parsed[:n], clauses[:n], strict=True):
+            for claims, (clause, _) in zip(parsed[:n], parts[:n], strict=True):
                 if claims is None or says_nothing(claims, clause):
                     break
                 union |= claims
             else:
                 alone = [claims for claims in parsed[:n] if claims and claims.ids]  # "f1 is right and f2 left" is not "f1 left"
                 if all(self._set.bears(claims, self._question.sense) for claims in (union, *alone)) and union:
-                    whole = n == len(clauses)
-                    return (sentence if whole else sentence[: edges[n][0]].rstrip(" ,;:") + "."), union, whole
+                    whole = n == len(parts)
+                    return (sentence if whole else sentence[: parts[n - 1][1]].rstrip(" ,;:") + "."), union, whole
         return "", Claims(), False
 
 

@@ -15,7 +15,7 @@ from scripted import Scripted
 
 from inspection.ablation import Without
 from inspection.answers_evaluation import QUESTIONS, Plan, drawn_questions, run
-from inspection.answers_figures import FIGURES, Folder, evaluate, judged
+from inspection.answers_figures import FIGURES, Folder, _readable, evaluate, judged
 from inspection.answers_rows import AnswersRefused, recorded, restored, truth_of
 from inspection.drawn import write
 from inspection.evaluation import Sample
@@ -64,6 +64,13 @@ def test_figures_of_an_engine_that_reads_the_facts(parts: Path) -> None:
     assert 0 <= own["abstention"]["value"] < delivered["abstention"]["value"] <= 1
     assert one["disagreements"] == {"n": 0, "model_right": None}
     assert judged(rows)["n"] == 42
+
+
+def test_own_words_are_read_clause_by_clause() -> None:
+    for said in ("The detector is not sure; the model sees a defect. The map is highest at the right.", "Yes, the part is good."):
+        assert _readable(said)
+    for said in ("The detector is not sure; I would scrap it.", "The part is good and cheap.", ""):
+        assert not _readable(said)
 
 
 def test_rows_are_kept_and_taken_up(parts: Path, tmp_path: Path) -> None:
