@@ -21,7 +21,7 @@ from app.pool import Inspecting, Pool
 from app.settings import MIB, Settings
 from app.store import Store
 from inspection.evidence import Answer, Evidence
-from inspection.image import Limits
+from inspection.image import Limits, Pixels
 
 DECODED = 2
 """Pictures decoded at once outside the pool: one of 100 megapixels takes up to a gigabyte, and forty threads serve."""
@@ -92,6 +92,8 @@ class Context:
     drift: Watch = field(default_factory=Watch)
     decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(DECODED))
     """Held while a picture is decoded outside the pool."""
+    references: tuple[str, tuple[Pixels, ...]] = ("", ())
+    """Digest and normal pictures of the recipe asked about last."""
 
     @cached_property
     def asking(self) -> CapacityLimiter:

@@ -27,6 +27,8 @@ from inspection.questions import understand
 from inspection.recipe import normals
 
 HISTORY = 20
+KEPT = 64 << 20
+"""Bytes of a recipe's decoded normal pictures beyond which they are read anew for each answer."""
 Listener = Callable[[str, Any], None]
 Array = TypeVar("Array")
 log = logging.getLogger("kensor")
@@ -161,11 +163,18 @@ def _shown(ctx: Context, row: Inspection, evidence: domain.Evidence) -> domain.E
 
 
 def _references(ctx: Context, row: Inspection) -> tuple[Pixels, ...]:
+    """The recipe's normal pictures. Those of the recipe asked about last are kept, since follow-ups want them again."""
+    recipe, kept = ctx.references
+    if recipe == row.recipe_sha256:
+        return kept
     try:
-        return tuple(decode(data).pixels for data in normals(recipes.folder(ctx, row.recipe_sha256)))
+        found = tuple(decode(data).pixels for data in normals(recipes.folder(ctx, row.recipe_sha256)))
     except domain.InspectionError as error:
         log.warning("an answer does without normal pictures: %s", error)
         return ()
+    if sum(pixels.nbytes for pixels in found) <= KEPT:
+        ctx.references = row.recipe_sha256, found
+    return found
 
 
 def _kept(read: Callable[[], Array]) -> Array | None:

@@ -57,6 +57,23 @@ def test_an_answer_rests_on_the_stored_evidence_and_is_recorded(client: TestClie
     assert good(client.get("/v1/reports/summary"))["groundings"] == {"mended": 1}
 
 
+@pytest.mark.parametrize("room", [0, questions.KEPT])
+def test_the_normal_pictures_are_read_once_for_follow_ups_where_there_is_room(
+    client: TestClient, asked: str, ctx: Context, echo: Echo, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    read, normals = list[object](), questions.normals
+    monkeypatch.setattr(questions, "KEPT", room)
+    monkeypatch.setattr(questions, "normals", lambda folder: read.append(folder) or normals(folder))
+    for _ in range(3):
+        good(client.post(asked, json={"question": "Where is it?"}), 201)
+    first, *more = [seen.references for seen in echo.seen]
+    assert first and all(np.array_equal(a, b) for seen in more for a, b in zip(first, seen, strict=True))
+    assert len(read) == (1 if room else 3)
+    ctx.references = ("another", ())
+    good(client.post(asked, json={"question": "Where is it?"}), 201)
+    assert len(read) == (2 if room else 4) and len(echo.seen[-1].references) == len(first)
+
+
 def test_a_stream_tells_evidence_then_words_then_the_whole(client: TestClient, asked: str) -> None:
     response = client.post(asked, json={"question": "a b", "stream": True})
     assert response.headers["content-type"].startswith("text/event-stream")
