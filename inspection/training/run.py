@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspection.dialogues import FOLLOW_UPS, LEARNED
+from inspection.dialogues import FOLLOW_UPS, FOLLOWED, LEARNED, SHARES
 from inspection.training import checkpoints, samples
 from inspection.training.samples import Samples
 from inspection.training.views import Progress, fit_presence, judge_views, train_views
@@ -88,7 +88,8 @@ def train(
         **{f"lora.{name}": value for name, value in lora.named_parameters() if value.requires_grad},
     }
     optimiser = torch.optim.AdamW(parameters.values(), lr=s.word_rate, weight_decay=0.01)
-    told = hashlib.sha256(json.dumps([learned.records, LEARNED, FOLLOW_UPS], sort_keys=True).encode()).hexdigest()
+    taught = json.dumps([learned.records, LEARNED, FOLLOW_UPS, SHARES, FOLLOWED], sort_keys=True)
+    told = hashlib.sha256(taught.encode()).hexdigest()
     settings = {"config": asdict(config), "schedule": asdict(schedule), "samples": len(learned), "sha256": told}
     settings = json.loads(json.dumps(settings))
     checkpoint = folder / "checkpoint.safetensors"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from inspection.dialogues import LEARNED
+from inspection.dialogues import LEARNED, SHARES
 from inspection.evidence import Verdict
 from inspection.training.samples import TrainingRefused, load
 from inspection.training.words import told
@@ -184,6 +185,11 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(
     ]  # fmt: skip
     with pytest.raises(TrainingRefused, match="another training"):
         train(episodes, tmp_path / "cut", NARROW, Schedule(seed=1, view_steps=4, word_steps=2))
-    monkeypatch.setitem(LEARNED, "place", ("Where on earth is it?",))
-    with pytest.raises(TrainingRefused, match="another training"):
-        train(episodes, tmp_path / "cut", NARROW, schedule)
+    changed: tuple[tuple[dict[str, Any], str, Any], ...] = (
+        (LEARNED, "place", ("Where on earth is it?",)),
+        (SHARES, "place", 0.2),
+    )
+    for known, name, value in changed:
+        with monkeypatch.context() as other_day, pytest.raises(TrainingRefused, match="another training"):
+            other_day.setitem(known, name, value)
+            train(episodes, tmp_path / "cut", NARROW, schedule)
